@@ -1,0 +1,164 @@
+#pragma once
+// The op table: one row an op. Everything a pass, a verifier or a planner knows about an op is
+// here; a rule that is missing is an InternalError that names the op.
+//
+// Shapes below: T tokens (rows), H hidden, V vocabulary, K/N a linear layer's in and out features,
+// h heads, d head size, P positions, C cache rows. `?` marks an optional operand. Weights are
+// [out, in]. `draw` is an i64 scalar: the stochastic rounding's draw number (applied step and
+// micro-batch), present where a bf16 result is accumulated or stored without a master.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "ir/graph.h"
+
+namespace snug {
+
+class Builder;  // ir/builder.h
+
+enum class Op : std::uint16_t {
+  // Elementary ops: definitions of the fused ones are made of these. Operands of equal shape.
+  add,            ///< (a, b) -> a + b
+  sub,            ///< (a, b) -> a - b
+  mul,            ///< (a, b) -> a * b
+  div,            ///< (a, b) -> a / b
+  scale,          ///< (a) {factor} -> factor * a
+  shift,          ///< (a) {offset} -> a + offset
+  exp,            ///< (a)
+  log,            ///< (a)
+  rsqrt,          ///< (a) -> 1 / sqrt(a)
+  sigmoid,        ///< (a)
+  broadcast,      ///< (a) {shape} -> a repeated along missing leading and size-1 dimensions
+  reduce_sum,     ///< (a) {axis} -> sum over axis, kept with size 1
+  reduce_max,     ///< (a) {axis} -> maximum over axis, kept with size 1; no gradient
+  reshape,        ///< (a) {shape}
+  permute,        ///< (a) {order} -> dimensions in that order, e.g. "1,0,2"
+  slice,          ///< (a) {axis, begin, end}
+  concat,         ///< (a, b) {axis}
+  matmul,         ///< (a [.., M, K], b [.., K, N]) {transpose_a, transpose_b} -> [.., M, N]
+  one_hot,        ///< (labels i32[T]) {depth, dtype} -> [T, depth]; rows of negative labels are 0
+  document_mask,  ///< (doc_start i32[T]) {window, dtype} -> [T, T]: 0 where visible, else -1e30
+  cast,           ///< (a) {dtype}
+  copy,           ///< (a) -> a, in a place of its own
+  fill,           ///< () {value, dtype, shape}
+  view,           ///< (a) {offset, shape, row_stride} -> shares a's storage; nothing runs
+  stop_gradient,  ///< (a) -> view of a that passes no gradient
+
+  // Transformer ops.
+  embedding,       ///< (table [V,H], ids i32[T]) -> [T,H]
+  embedding_dw,    ///< (dy [T,H], ids i32[T], acc? [V,H], draw?) {rows, dtype, seed, stream}
+  linear,          ///< (x [T,K], w [N,K], bias? [N], acc? [T,N]) {dtype?} -> [T,N]
+  linear_dx,       ///< (dy [T,N], w [N,K], acc? [T,K]) -> [T,K]
+  linear_dw,       ///< (dy [T,N], x [T,K], acc? [N,K], draw?) {dtype, seed, stream} -> [N,K]
+  column_sum,      ///< (dy [T,N], acc? [N], draw?) {dtype, seed, stream} -> [N]
+  rms_norm,        ///< (x [.., D], w [D]) {eps} -> x / sqrt(mean(x^2) + eps) * w
+  rms_norm_dx,     ///< (dy, x, w) {eps}
+  rms_norm_dw,     ///< (dy, x, acc? [D], draw?) {eps, dtype, seed, stream} -> [D]
+  rope_table,      ///< () {positions, half, theta, scaling...} -> cos, sin f32[P, d/2]
+  rope,            ///< (x [T,h,d], cos [P,d/2], sin, positions i32[T]) {inverse} rotate-half
+  attention,       ///< (q [T,h,d], k [T,g,d], v [T,g,d], doc_start i32[T]) {scale, window}
+                   ///<   -> o [T,h,d], lse f32[h,T]; token t sees max(doc_start[t], t-window+1)..t
+  attention_grad,  ///< (q, k, v, doc_start, o, lse, do) {scale, window} -> dq, dk, dv
+  attention_cached,  ///< (q [T,h,d], k [C,g,d], v [C,g,d], position i32[]) {scale, window} -> o;
+                     ///<   query i sees cache rows max(0, position+i-window+1)..position+i
+  cache_write,       ///< (cache [C,g,d], x [T,g,d], position i32[]) -> version of cache
+  silu_mul,          ///< (gate, up) -> silu(gate) * up
+  silu_mul_grad,     ///< (gate, up, dy) -> dgate, dup
+  head_loss,         ///< (x [T,H], w [V,H], labels i32[T]) {chunk_rows} -> f32[]: sum of the
+                     ///<   cross-entropies of rows whose label is >= 0
+  head_loss_grad,    ///< (x, w, labels, weight f32[], acc? [V,H], draw?)
+                     ///<   {chunk_rows, dtype, seed, stream} -> loss f32[], dx, dw?; gradients are
+                     ///<   of weight * loss; dw (absent when w is frozen) in `dtype`
+
+  // Whole-step ops.
+  global_norm,  ///< (gradients...) {max_norm} -> norm f32[], clip f32[], finite i32[]; clip =
+                ///<   min(1, max_norm / (norm + 1e-6)), 1 when max_norm is 0
+  apply_gate,   ///< (finite i32[], wanted i32[]) -> i32[]: 1 when both are non-zero
+  adamw,        ///< (weight, gradient, m, v, master?, lr, correction1, correction2, clip?, apply?,
+                ///<   draw?) {beta1, beta2, eps, weight_decay, seed, stream}
+                ///<   -> versions of weight, m, v, master?
+
+  // Asynchronous copies between spaces: start on a copy lane, wait before the first reader.
+  copy_start,  ///< (a) {space} -> copy of a in space, token
+  copy_wait,   ///< (copy, token) -> version of copy, readable
+  count_       // number of ops
+};
+
+/// Types and attributes of a node being checked or costed. Absent optional operands are nullptr.
+struct OpArguments {
+  std::span<const TensorType* const> inputs;
+  const Attributes& attributes;
+};
+
+struct OpCost {
+  std::int64_t flops = 0;  ///< multiply-adds count two
+  std::int64_t bytes = 0;  ///< read and written once each
+};
+
+/// What a gradient rule sees. It emits nodes through `builder` and sets `input_gradients`.
+struct GradientContext {
+  Builder& builder;
+  const Node& node;
+  std::span<const ValueId> output_gradients;  ///< kNoValue where nothing flows in
+  std::vector<ValueId> input_gradients;       ///< set by the rule; kNoValue = no gradient
+  /// Whether operand i needs a gradient: the rule emits nothing for one that does not.
+  std::function<bool(int)> needs;
+  /// The gradient summed so far for operand i when it is a parameter, else kNoValue. A rule that
+  /// accumulates into it returns the sum as input gradient and calls `took_partial(i)`.
+  std::function<ValueId(int)> partial;
+  std::function<void(int)> took_partial;
+  /// Operands `dtype`, `seed`, `stream` and the draw value for the gradient of parameter operand i.
+  std::function<Attributes(int)> gradient_attributes;
+  std::function<ValueId()> draw;
+  /// Reads of forward output i become reads of `value` (computed in the backward visit).
+  std::function<void(int, ValueId)> replace_output;
+};
+
+/// Output `output` shares input `input`'s storage: always (a version) or when the input dies there.
+struct Aliasing {
+  int output;
+  int input;
+  bool must;
+};
+
+/// How the output types follow from the storage types chosen by the precision pass.
+enum class Precision : std::uint8_t { follow, keep };
+
+struct OpDef {
+  Op op;
+  std::string_view name;
+  int min_inputs = 0;
+  int max_inputs = 0;  ///< -1: any number
+  int min_outputs = 1;
+  int max_outputs = 1;
+  /// Output types; throws InternalError when the operands do not fit.
+  std::vector<TensorType> (*infer)(const OpArguments&) = nullptr;
+  OpCost (*cost)(const OpArguments&, std::span<const TensorType> outputs) = nullptr;
+  /// Absent: the op has no gradient; autodiff refuses to differentiate through it.
+  void (*gradient)(GradientContext&) = nullptr;
+  /// A fused op in elementary ops: emits them and returns the outputs.
+  std::vector<ValueId> (*definition)(Builder&, const Node&) = nullptr;
+  std::span<const Aliasing> aliasing = {};
+  Precision precision = Precision::follow;
+  int accumulator = -1;  ///< index of the operand that a gradient is accumulated into
+  bool cheap = false;    ///< recomputing it costs memory traffic only (norms, activations, casts)
+};
+
+/// The row of `op`.
+const OpDef& op_def(Op op);
+/// The op of that name, if any.
+std::optional<Op> op_from_name(std::string_view name);
+
+/// Bound at the head of shape rules: throws InternalError naming the op and its operands.
+void check_operands(Op op, bool holds, const OpArguments& arguments);
+
+/// The types of a node's operands, nullptr where absent.
+std::vector<const TensorType*> operand_types(const Graph& graph, const Node& node);
+/// The cost of a node in its graph.
+OpCost cost_of(const Graph& graph, const Node& node);
+
+}  // namespace snug

@@ -1,0 +1,35 @@
+#pragma once
+// The parameter table: what the model's tensors are called outside, and where they live inside.
+// Loader, saver, optimizer and reports read this table and never parse value names.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ir/type.h"
+
+namespace snug {
+
+/// A piece of a parameter's storage: one value, or a byte range of one.
+struct StorageComponent {
+  std::string component;  ///< `weight`; packed formats add others, e.g. `absmax`
+  std::string format;     ///< `plain`: the logical elements, row-major
+  std::string value;      ///< name of the run-scoped value that holds it
+  std::int64_t byte_begin = 0;
+  std::int64_t byte_end = 0;
+};
+
+struct Parameter {
+  std::string name;  ///< Hugging Face name, e.g. `model.layers.0.self_attn.q_proj.weight`
+  TensorType type;   ///< logical shape and dtype
+  bool trainable = true;
+  bool decay = true;  ///< weight decay applies: not to biases and norms
+  int uses = 1;       ///< tied weights are used more than once
+  int layer = -1;
+  std::vector<std::string> tied_names;  ///< other names of the same tensor, e.g. `lm_head.weight`
+  std::vector<StorageComponent> storage;
+};
+
+using ParameterTable = std::vector<Parameter>;
+
+}  // namespace snug
