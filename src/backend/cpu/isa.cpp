@@ -13,8 +13,6 @@
 namespace snug {
 namespace {
 
-constexpr std::array<std::string_view, 4> kNames = {"avx2", "avx512", "avx512_bf16", "amx"};
-
 enum Register : std::size_t { eax, ebx, ecx, edx };
 
 // One bit of CPUID leaf 7 (Intel SDM, volume 2A, CPUID).
@@ -33,11 +31,9 @@ bool permit_tiles() {
 
 }  // namespace
 
-std::string_view name_of(Isa isa) { return kNames[static_cast<std::size_t>(isa)]; }
-
 std::optional<Isa> isa_from_name(std::string_view name) {
-  for (std::size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] == name) return static_cast<Isa>(i);
+  for (const Isa isa : {Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
+    if (name_of(isa) == name) return isa;
   }
   return std::nullopt;
 }

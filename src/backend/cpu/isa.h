@@ -1,16 +1,14 @@
 #pragma once
-// The instruction sets that the CPU kernels tell apart.
+// What instruction set this machine has, and a cap on what is used.
 
-#include <cstdint>
 #include <optional>
 #include <string_view>
 
+#include "plan/target.h"
+
 namespace snug {
 
-/// Each includes the ones before it. avx2: with FMA and F16C; avx512: F, BW, DQ, VL, CD.
-enum class Isa : std::uint8_t { avx2, avx512, avx512_bf16, amx };
-
-std::string_view name_of(Isa isa);
+/// avx512: F, BW, DQ, VL, CD.
 std::optional<Isa> isa_from_name(std::string_view name);
 
 /// The best set that this CPU and operating system support. Asks Linux for the AMX tile registers,
