@@ -43,7 +43,8 @@ enum class Role : std::uint8_t {
 /// How long a value keeps its place: the whole run, one optimizer step, one program call, one
 /// generation session.
 enum class Scope : std::uint8_t { run, step, call, session };
-enum class Phase : std::uint8_t { forward, backward, update };
+/// The part of a step a node belongs to; `init` runs once before the first step.
+enum class Phase : std::uint8_t { forward, backward, update, init };
 /// Where a node runs: lanes run side by side, a lane runs its nodes in order.
 enum class Lane : std::uint8_t { compute, copy_in, copy_out, disk, comm };
 

@@ -31,8 +31,10 @@ constexpr NameTable<Scope, 4> kScopes = {{{Scope::run, "run"},
                                           {Scope::step, "step"},
                                           {Scope::call, "call"},
                                           {Scope::session, "session"}}};
-constexpr NameTable<Phase, 3> kPhases = {
-    {{Phase::forward, "forward"}, {Phase::backward, "backward"}, {Phase::update, "update"}}};
+constexpr NameTable<Phase, 4> kPhases = {{{Phase::forward, "forward"},
+                                          {Phase::backward, "backward"},
+                                          {Phase::update, "update"},
+                                          {Phase::init, "init"}}};
 constexpr NameTable<Lane, 5> kLanes = {{{Lane::compute, "compute"},
                                         {Lane::copy_in, "copy_in"},
                                         {Lane::copy_out, "copy_out"},
