@@ -73,12 +73,12 @@ std::string decimal_bytes(std::int64_t bytes) {
   if (bytes < 1000 && bytes > -1000) return fmt::format("{} B", bytes);
   double value = static_cast<double>(bytes) / 1000;
   std::size_t unit = 0;
-  while (std::abs(value) >= 999.5 && unit + 1 < kUnits.size()) {
+  while (std::abs(value) >= 999.95 && unit + 1 < kUnits.size()) {
     value /= 1000;
     ++unit;
   }
-  const int decimals = std::abs(value) >= 99.95 ? 0 : 1;
-  return fmt::format("{:.{}f} {}", value, decimals, kUnits[unit]);
+  const bool whole = std::abs(value - std::round(value)) < 0.05;
+  return fmt::format("{:.{}f} {}", value, whole ? 0 : 1, kUnits[unit]);
 }
 
 std::string binary_bytes(std::int64_t bytes) {

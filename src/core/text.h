@@ -21,7 +21,7 @@ std::optional<std::string_view> nearest(std::string_view name,
 /// Decimal digits in groups of three: 4,294,967,296.
 std::string group_digits(std::int64_t number);
 
-/// Decimal units with three digits, as disks are sold: `96.4 GB`, `212 GB`, `17 B`.
+/// Decimal units with one decimal unless it is 0, as disks are sold: `96.4 GB`, `212 GB`, `17 B`.
 std::string decimal_bytes(std::int64_t bytes);
 
 /// Binary units with two decimals, as memory is counted: `15.31 GiB`, `17 B`.

@@ -36,7 +36,8 @@ TEST(Text, NumbersReadAsPeopleWriteThem) {
   EXPECT_EQ(decimal_bytes(17), "17 B");
   EXPECT_EQ(decimal_bytes(96'400'000'000), "96.4 GB");
   EXPECT_EQ(decimal_bytes(212'000'000'000), "212 GB");
-  EXPECT_EQ(decimal_bytes(999'999'999), "1.0 GB");
+  EXPECT_EQ(decimal_bytes(305'300'000'000), "305.3 GB");
+  EXPECT_EQ(decimal_bytes(999'999'999), "1 GB");
   EXPECT_EQ(binary_bytes(1023), "1023 B");
   EXPECT_EQ(binary_bytes(8LL << 30), "8.00 GiB");
   EXPECT_EQ(binary_bytes((8LL << 30) - 1), "8.00 GiB");
