@@ -17,6 +17,12 @@ class UserError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// What was asked for needs more memory than there is. Exit status 3.
+class DoesNotFit : public UserError {
+ public:
+  using UserError::UserError;
+};
+
 /// A broken promise inside snug. Carries the condition and its place; exit status 2.
 class InternalError : public std::logic_error {
  public:

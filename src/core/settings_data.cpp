@@ -1,0 +1,72 @@
+#include "core/settings_field.h"
+
+namespace snug {
+
+std::vector<Row> data_rows() {
+  return {
+      {.key = "train_file",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::train_files),
+       .initial = "[]",
+       .sentence = "JSON Lines to train on: a file, a list of files, a folder or a glob. Rows hold "
+                   "text; prompt and completion; or input_ids and labels.",
+       .aliases = {"data", "dataset"}},
+      {.key = "eval_file",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::eval_files),
+       .initial = "[]",
+       .sentence = "Rows to evaluate on, given as train_file is.",
+       .aliases = {"validation_file", "eval_dataset"}},
+      {.key = "val_size",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::val_size),
+       .initial = "0",
+       .sentence =
+           "Without eval_file: how many rows of train_file, or below 1 which share of them, "
+           "are kept for evaluation.",
+       .aliases = {"val_set_size"}},
+      {.key = "max_length",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::max_length, "none", kAtLeastOne),
+       .initial = "2048",
+       .sentence =
+           "Tokens a row; longer rows are cut at the end and counted. Capped by the model and "
+           "by the longest row; none: only by these.",
+       .peer = "1024",
+       .why = "memory is planned and buckets follow the data, so room costs nothing when unused",
+       .aliases = {"max_seq_length", "sequence_len", "cutoff_len", "tokenizer.max_seq_len",
+                   "max_seq_len"}},
+      {.key = "append_eos",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::append_eos),
+       .initial = "true",
+       .sentence = "Ends text and completions with the end-of-sequence token where it is missing."},
+      {.key = "train_sampling_strategy",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::order),
+       .initial = "random",
+       .sentence =
+           "Order of the rows: random is shuffled anew each epoch from data_seed; sequential "
+           "is the files' order.",
+       .peer = "random",
+       .aliases = {{"shuffle", {{"true", "random"}, {"false", "sequential"}}},
+                   {"group_by_length", {{"true", "group_by_length"}, {"false", "random"}}}},
+       .refused = {{{"group_by_length", "batch_rebalance"},
+                    "snug pads to length buckets (bucket_count), and sampling by length is not in "
+                    "this version"}}},
+      {.key = "data_seed",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::data_seed, "none", kNotNegative),
+       .initial = "none",
+       .sentence = "Seed of the rows' order; none: as seed.",
+       .peer = "null"},
+      {.key = "bucket_count",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::bucket_count, Range{1, 64}),
+       .initial = "8",
+       .sentence = "At most so many row lengths are compiled; each micro-batch is padded to the "
+                   "nearest."},
+  };
+}
+
+}  // namespace snug

@@ -1,0 +1,119 @@
+// Keys of techniques that are not in this version: refused unless their value asks for nothing.
+#include "core/settings_table.h"
+
+namespace snug {
+namespace {
+
+constexpr std::string_view kLora = "LoRA is not in this version.";
+constexpr std::string_view kQlora = "Training on quantised weights (QLoRA) is not in this version.";
+constexpr std::string_view kPacking = "Packing rows into one sequence is not in this version.";
+constexpr std::string_view kOffload = "Offload to host or disk is not in this version.";
+constexpr std::string_view kRanks = "Training over several processes is not in this version.";
+constexpr std::string_view kBest = "Keeping the best checkpoint is not in this version.";
+constexpr std::string_view kMetrics =
+    "Evaluation gives the loss; other metrics are not in this version.";
+constexpr std::string_view kMasking =
+    "The trained part is the completion, or all of a text; other masks are not in this version.";
+
+}  // namespace
+
+std::vector<Row> later_rows() {
+  return plain_rows(
+      Status::later,
+      {
+          {"use_peft", "false", kLora},
+          {"lora_r", "16", kLora, {"lora_rank", "lora_parameters.rank"}},
+          {"lora_alpha", "32", kLora},
+          {"lora_dropout", "0.05", kLora, {}, {"0"}},
+          {"lora_target_modules",
+           "null",
+           kLora,
+           {"lora_target", "lora_target_linear", "target_modules", "lora_attn_modules"}},
+          {"lora_target_parameters", "null", kLora},
+          {"lora_modules_to_save", "null", kLora, {"modules_to_save", "additional_target"}},
+          {"lora_task_type", "CAUSAL_LM", kLora},
+          {"use_rslora", "false", kLora, {"peft_use_rslora"}},
+          {"use_dora", "false", kLora, {"peft_use_dora"}},
+          {"load_in_4bit", "false", kQlora, {"quantize_base"}},
+          {"load_in_8bit", "false", kQlora},
+          {"quantization_bit", "", kQlora},
+          {"bnb_4bit_quant_type", "nf4", kQlora, {"quantization_type"}},
+          {"bnb_4bit_quant_storage", "null", kQlora},
+          {"use_bnb_nested_quant",
+           "false",
+           kQlora,
+           {"bnb_4bit_use_double_quant", "double_quantization"}},
+          {"fp16",
+           "false",
+           "fp16 training is not in this version; bf16 needs no loss scale.",
+           {"fp16.enabled"}},
+          {"fp16_full_eval", "false", "fp16 is not in this version."},
+          {"packing", "false", kPacking, {"dataset.packed", "sample_packing", "neat_packing"}},
+          {"eval_packing", "null", kPacking, {}, {"false"}},
+          {"padding_free", "false", kPacking},
+          {"mlp_chunks", "", "The MLP in tiles is not in this version.", {"tiled_mlp"}, {"1"}},
+          {"update_in_backward",
+           "",
+           "Updating weights inside backward is not in this version.",
+           {"optimizer_in_bwd"}},
+          {"activation_offloading",
+           "false",
+           kOffload,
+           {"enable_activation_offloading", "use_unsloth_gc", "cpu_checkpointing"}},
+          {"optimizer_offload", "", kOffload, {"offload_optimizer"}},
+          {"parameter_offload", "", kOffload, {"offload_param"}},
+          {"deepspeed", "null", kRanks},
+          {"fsdp", "null", kRanks},
+          {"fsdp_config", "null", kRanks},
+          {"parallelism_config", "null", kRanks},
+          {"tensor_parallel_size", "", kRanks, {}, {"1"}},
+          {"context_parallel_size", "", kRanks, {}, {"1"}},
+          {"optim_args", "null",
+           "AdamW has no further arguments; other optimizers are not in this version."},
+          {"optim_target_modules", "null", "GaLore and APOLLO are not in this version."},
+          {"label_smoothing_factor", "0.0", "Label smoothing is not in this version."},
+          {"neftune_noise_alpha", "null", "NEFTune's noise is not in this version."},
+          {"loss_type",
+           "nll",
+           "Losses other than the cross-entropy are not in this version.",
+           {},
+           {"chunked_nll"}},
+          {"router_aux_loss_coef", "null", "Mixture-of-experts models are not in this version."},
+          {"stage",
+           "",
+           "Preference and reward training are not in this version.",
+           {},
+           {"sft", "pt"}},
+          {"completion_only_loss", "null", kMasking, {}, {"true"}},
+          {"train_on_inputs", "", kMasking, {"train_on_input", "train_on_prompt"}},
+          {"assistant_only_loss", "false", "Chat rows are not in this version."},
+          {"chat_template_path", "null", "Chat rows are not in this version.", {"chat_template"}},
+          {"eos_token", "null", "Another end token than the tokenizer's is not in this version."},
+          {"truncation_mode", "keep_start",
+           "Rows are cut at the end; cutting the start is not in this version."},
+          {"dataset_text_field", "text",
+           "Other column names are not in this version; rename the column."},
+          {"dataloader_drop_last", "false", "The last, smaller batch of an epoch is always used."},
+          {"model_revision", "main",
+           "Other revisions than main: give the snapshot's folder as the model."},
+          {"logging_strategy", "steps",
+           "Progress lines follow logging_steps; metrics.jsonl has every step."},
+          {"eval_delay", "0", "A delay before the first evaluation is not in this version."},
+          {"eval_on_start", "false",
+           "Evaluating before step 1 is not in this version; run snug eval first."},
+          {"include_for_metrics", "[]", kMetrics},
+          {"batch_eval_metrics", "false", kMetrics},
+          {"load_best_model_at_end", "false", kBest},
+          {"metric_for_best_model", "null", kBest},
+          {"greater_is_better", "null", kBest},
+          {"save_only_model", "false",
+           "Every checkpoint can be resumed from; weights alone are the final model's."},
+          {"debug",
+           "",
+           "HF's debug hooks are not in this version; nan_policy watches for overflow.",
+           {},
+           {"", "[]"}},
+      });
+}
+
+}  // namespace snug

@@ -1,0 +1,62 @@
+#include "core/settings_field.h"
+
+namespace snug {
+
+std::vector<Row> memory_rows() {
+  return {
+      {.key = "activation_checkpointing",
+       .group = Group::memory,
+       .field = field(&Settings::recompute),
+       .initial = "auto",
+       .sentence =
+           "What is computed again in backward instead of kept. auto: the cheapest that fits; "
+           "true: every block; cheap: norms, activations and casts; every:K: one block in K; "
+           "segments:K: K stretches of blocks; keep_attention: every block but attention's "
+           "output; sqrt: about sqrt(layers) segments; SIZE: below so many bytes. Results "
+           "are the same bits.",
+       .peer = "null",
+       .why = "the plan takes it where it is needed, and as little as is needed",
+       .aliases = {"gradient_checkpointing",
+                   "recompute",
+                   "grad_checkpoint",
+                   "enable_activation_checkpointing",
+                   {"disable_gradient_checkpointing", {{"true", "false"}, {"false", "auto"}}}},
+       .refused = {{{"offload", "offload_disk", "unsloth"},
+                    "activations outside the device's memory are not in this version"}}},
+      {.key = "loss_chunk_bytes",
+       .group = Group::memory,
+       .field = field(&Settings::loss, &LossOptions::chunk, kNotNegative),
+       .initial = "64MiB",
+       .sentence = "The head and the loss are computed by row chunks whose logits take at most so "
+                   "many bytes; 0: all rows at once."},
+      {.key = "device_memory",
+       .group = Group::memory,
+       .field = field(&Settings::device, &DeviceSettings::memory, "auto", kPositive),
+       .initial = "auto",
+       .sentence =
+           "All that the process may use: 8GB is decimal, 8GiB binary. auto on the CPU: 0.9 "
+           "of what is available, the control group's limit included."},
+      {.key = "device",
+       .group = Group::device,
+       .field = field(&Settings::device, &DeviceSettings::kind),
+       .initial = "auto",
+       .sentence = "What the step is compiled for; reference is the slow specification of every "
+                   "operation.",
+       .aliases = {{"use_cpu", {{"true", "cpu"}, {"false", "auto"}}}},
+       .refused = {{{"cuda", "gpu", "cuda:0"}, "the CUDA back end is not in this version"}}},
+      {.key = "instruction_set",
+       .group = Group::device,
+       .field = field(&Settings::device, &DeviceSettings::instruction_set),
+       .initial = "auto",
+       .sentence = "The widest CPU instructions to use; auto: all that the CPU has."},
+      {.key = "threads",
+       .group = Group::device,
+       .field = field(&Settings::device, &DeviceSettings::threads, "auto", Range{1, 4096}),
+       .initial = "auto",
+       .sentence =
+           "CPU threads; results do not depend on it. auto: the affinity mask or the control "
+           "group's quota, whichever is less."},
+  };
+}
+
+}  // namespace snug

@@ -1,0 +1,180 @@
+#include "core/yaml.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <cctype>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace snug {
+namespace {
+
+constexpr std::int64_t kMaxFileBytes = 1048576;
+constexpr std::size_t kMaxPairs = 1000;
+constexpr int kMaxDepth = 4;
+
+std::int64_t line_of(const YAML::Mark& mark) { return mark.line + 1; }
+
+/// Runs yaml-cpp and gives its errors our form.
+template <class F>
+auto guarded(const std::string& name, F&& parse) {
+  try {
+    return parse();
+  } catch (const YAML::Exception& error) {
+    if (error.mark.is_null()) user_error("{}: not valid YAML: {}.", name, error.msg);
+    user_error("{}:{}: not valid YAML: {}.", name, line_of(error.mark), error.msg);
+  }
+}
+
+/// What an entry's nodes are read with: the place for messages.
+struct Reader {
+  const std::string& name;
+
+  std::string scalar(const YAML::Node& node, std::string_view what) const {
+    if (!node.IsScalar() && !node.IsNull()) {
+      user_error("{}:{}: {} holds a list or a map, expected a plain value.", name,
+                 line_of(node.Mark()), what);
+    }
+    return node.IsNull() ? "null" : node.Scalar();
+  }
+
+  void flatten(const YAML::Node& map, const std::string& prefix, int depth, RawValue& value) const {
+    if (depth > kMaxDepth || value.pairs.size() > kMaxPairs) {
+      user_error("{}:{}: '{}' is nested too deeply.", name, line_of(map.Mark()), prefix);
+    }
+    for (const auto& entry : map) {
+      const std::string key = prefix + scalar(entry.first, "a key");
+      if (entry.second.IsMap()) {
+        flatten(entry.second, key + ".", depth + 1, value);
+      } else if (entry.second.IsSequence()) {
+        value.pairs.emplace_back(key, YAML::Dump(entry.second));
+      } else {
+        value.pairs.emplace_back(key, scalar(entry.second, key));
+      }
+    }
+  }
+
+  RawValue value(const YAML::Node& node, const std::string& key) const {
+    RawValue result;
+    switch (node.Type()) {
+      case YAML::NodeType::Undefined:
+      case YAML::NodeType::Null:
+        result.kind = RawValue::Kind::null;
+        break;
+      case YAML::NodeType::Scalar:
+        result.text = node.Scalar();
+        break;
+      case YAML::NodeType::Sequence:
+        result.kind = RawValue::Kind::list;
+        for (const auto& item : node) {
+          result.items.push_back(scalar(item, fmt::format("the list of '{}'", key)));
+        }
+        break;
+      case YAML::NodeType::Map:
+        result.kind = RawValue::Kind::map;
+        flatten(node, "", 0, result);
+        break;
+    }
+    return result;
+  }
+};
+
+}  // namespace
+
+std::string RawValue::print() const {
+  std::vector<std::string> parts;
+  switch (kind) {
+    case Kind::null:
+      return "null";
+    case Kind::scalar:
+      return text;
+    case Kind::list:
+      for (const std::string& item : items) parts.push_back(yaml_scalar(item));
+      return fmt::format("[{}]", fmt::join(parts, ", "));
+    case Kind::map:
+      for (const auto& [key, inner] : pairs) {
+        parts.push_back(fmt::format("{}: {}", yaml_scalar(key), yaml_scalar(inner)));
+      }
+      return fmt::format("{{{}}}", fmt::join(parts, ", "));
+  }
+  internal_error("a value of no kind");
+}
+
+std::vector<YamlEntry> parse_yaml(const std::string& text, const std::string& name) {
+  const std::vector<YAML::Node> documents = guarded(name, [&] { return YAML::LoadAll(text); });
+  if (documents.empty() || documents.front().IsNull()) return {};
+  if (documents.size() > 1) {
+    user_error("{}: holds {} YAML documents, expected one.", name, documents.size());
+  }
+  const YAML::Node& root = documents.front();
+  if (!root.IsMap()) {
+    user_error("{}:{}: expected settings as 'key: value' lines.", name, line_of(root.Mark()));
+  }
+  const Reader reader{name};
+  std::vector<YamlEntry> entries;
+  std::map<std::string, std::int64_t> lines;
+  for (const auto& entry : root) {
+    const std::int64_t line = line_of(entry.first.Mark());
+    const std::string key = reader.scalar(entry.first, "a key");
+    const auto [before, fresh] = lines.emplace(key, line);
+    if (!fresh) user_error("{}:{}: {} is already set in line {}.", name, line, key, before->second);
+    entries.push_back({key, reader.value(entry.second, key), line});
+  }
+  return entries;
+}
+
+std::vector<YamlEntry> read_yaml(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) user_error("{}: cannot be opened. Is the path right?", path);
+  std::string text(static_cast<std::size_t>(kMaxFileBytes) + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad() || (file.fail() && !file.eof())) user_error("{}: cannot be read.", path);
+  if (file.gcount() > kMaxFileBytes) {
+    user_error("{}: is larger than 1 MiB, which no settings file is.", path);
+  }
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  return parse_yaml(text, path);
+}
+
+RawValue parse_yaml_value(const std::string& text, const std::string& name) {
+  const YAML::Node node = guarded(name, [&] { return YAML::Load(text); });
+  return Reader{name}.value(node, name);
+}
+
+std::string yaml_scalar(std::string_view text) {
+  const auto plain = [](unsigned char c) {
+    return std::isalnum(c) != 0 || c >= 0x80 ||
+           std::string_view("_./+-:^").find(static_cast<char>(c)) != std::string_view::npos;
+  };
+  bool quote = text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL" ||
+               text.front() == '-' || text.front() == ':' || text.back() == ':';
+  for (const char c : text) quote = quote || !plain(static_cast<unsigned char>(c));
+  // A negative number stays plain.
+  if (text.size() > 1 && text.front() == '-' &&
+      std::isdigit(static_cast<unsigned char>(text[1])) != 0) {
+    quote = text.find_first_not_of("0123456789.eE+-") != std::string_view::npos;
+  }
+  if (!quote) return std::string(text);
+  std::string result = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      result += {'\\', c};
+    } else if (c == '\n') {
+      result += "\\n";
+    } else if (c == '\t') {
+      result += "\\t";
+    } else if (byte < 0x20 || byte == 0x7f) {
+      result += fmt::format("\\x{:02x}", byte);
+    } else {
+      result += c;
+    }
+  }
+  return result + '"';
+}
+
+}  // namespace snug

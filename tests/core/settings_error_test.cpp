@@ -1,0 +1,124 @@
+// The texts of the errors that settings make: one test for each form.
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/settings_load.h"
+
+namespace snug {
+namespace {
+
+std::string yaml_error(const std::string& text) {
+  try {
+    make_settings(parse_config(text, "config.yaml"));
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string word_error(const std::string& key, const std::string& value) {
+  try {
+    const std::vector<Assignment> words = {from_command_line(key, value)};
+    make_settings(words);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(SettingsError, UnknownKeyNamesTheNearest) {
+  EXPECT_EQ(yaml_error("# a\nmodel: m\n\ndata: d\n\n\nlearning_rte: 1\n"),
+            "config.yaml:7: unknown key 'learning_rte'. Did you mean learning_rate?");
+  EXPECT_EQ(word_error("micro_batchsize", "1"),
+            "command line: unknown key 'micro_batchsize'. Did you mean "
+            "per_device_train_batch_size?");
+  EXPECT_EQ(word_error("xyzzy", "1"),
+            "command line: unknown key 'xyzzy'. `snug help settings` lists the keys.");
+}
+
+TEST(SettingsError, WrongValueSaysWhatIsExpected) {
+  EXPECT_EQ(yaml_error("seed: 1\nlr: fast\n"),
+            "config.yaml:2: learning_rate (written lr) is fast, expected a number of at least 0.");
+  EXPECT_EQ(yaml_error("lr: nan\n"),
+            "config.yaml:1: learning_rate (written lr) is nan, expected a number of at least 0.");
+  EXPECT_EQ(yaml_error("max_steps: 1.5\n"),
+            "config.yaml:1: max_steps is 1.5, expected a whole number of at least -1.");
+  EXPECT_EQ(yaml_error("bf16: maybe\n"), "config.yaml:1: bf16 is maybe, expected true or false.");
+  EXPECT_EQ(yaml_error("seed: [1, 2]\n"),
+            "config.yaml:1: seed is [1, 2], expected a whole number of at least 0.");
+  EXPECT_EQ(word_error("device_memory", "8G"),
+            "command line: device_memory is 8G, expected a size such as 8GB or 8GiB above 0, or "
+            "auto.");
+  EXPECT_EQ(word_error("activation_checkpointing", "every:0"),
+            "command line: activation_checkpointing is every:0, expected auto, false, true, cheap, "
+            "every:K, segments:K, keep_attention, sqrt or a size such as 2GiB.");
+  EXPECT_EQ(word_error("nan_policy", "skop"),
+            "command line: nan_policy is skop, expected one of stop, skip. Did you mean stop?");
+  EXPECT_EQ(word_error("top_p", "1.5"),
+            "command line: top_p is 1.5, expected a number above 0 and at most 1.");
+  EXPECT_EQ(word_error("warmup_steps", "1.5"),
+            "command line: warmup_steps is 1.5, expected a whole number, or a share below 1.");
+}
+
+TEST(SettingsError, SchedulerArgumentsAreKnownByName) {
+  EXPECT_EQ(yaml_error("lr_scheduler_kwargs: {num_cycle: 1}\n"),
+            "config.yaml:1: lr_scheduler_kwargs has no 'num_cycle'. Did you mean num_cycles?");
+  EXPECT_EQ(
+      yaml_error("lr_scheduler_kwargs: {power: high}\n"),
+      "config.yaml:1: lr_scheduler_kwargs is {power: high}, expected a map of numbers such as "
+      "{min_lr_rate: 0.1}, warmup_type and decay_type linear, cosine or 1-sqrt.");
+}
+
+TEST(SettingsError, TwoSpellingsOfOneKey) {
+  EXPECT_EQ(yaml_error("learning_rate: 1e-4\nlr: 2e-4\n"),
+            "config.yaml:2: learning_rate=1e-4 and lr=2e-4 are two spellings of learning_rate with "
+            "different values. Keep one.");
+  EXPECT_EQ(yaml_error("learning_rate: 1e-4\nlr: 0.0001\n"), "no error");
+  EXPECT_EQ(yaml_error("shuffle: true\ntrain_sampling_strategy: random\n"), "no error");
+}
+
+TEST(SettingsError, NestedMapsAreRefusedWithTheFlatKey) {
+  EXPECT_EQ(
+      yaml_error("optimizer:\n  lr: 2e-5\n"),
+      "config.yaml:1: 'optimizer.lr' is nested, settings are flat. Write learning_rate: 2e-5");
+  EXPECT_EQ(
+      yaml_error("training:\n  args:\n    max_steps: 9\n"),
+      "config.yaml:1: 'training.args.max_steps' is nested, settings are flat. Write max_steps: "
+      "9");
+}
+
+TEST(SettingsError, WhatIsNotInThisVersionSaysSo) {
+  EXPECT_EQ(
+      yaml_error("packing: true\n"),
+      "config.yaml:1: packing is true: Packing rows into one sequence is not in this version.");
+  EXPECT_EQ(yaml_error("finetuning_type: lora\n"),
+            "config.yaml:1: finetuning_type is lora: LoRA and its family are not in this version.");
+  EXPECT_EQ(yaml_error("report_to: [none, wandb]\n"),
+            "config.yaml:1: report_to is wandb: trackers are not in this version; metrics.jsonl is "
+            "always written.");
+  EXPECT_EQ(yaml_error("finetuning_type: fully\n"),
+            "config.yaml:1: finetuning_type is fully, expected full.");
+  EXPECT_EQ(yaml_error("deepspeed: ds.json\n"),
+            "config.yaml:1: deepspeed is ds.json: Training over several processes is not in this "
+            "version.");
+  EXPECT_EQ(yaml_error("trust_remote_code: true\n"),
+            "config.yaml:1: trust_remote_code is true: snug runs no code that comes with a model.");
+  EXPECT_EQ(
+      yaml_error("gradient_checkpointing_kwargs: {every_n_layers: 2}\n"),
+      "config.yaml:1: activation_checkpointing_kwargs (written gradient_checkpointing_kwargs) is "
+      "{every_n_layers: 2}: Write activation_checkpointing=every:K for every_n_layers.");
+}
+
+TEST(SettingsError, ARequiredKeyIsExplained) {
+  try {
+    require_setting(default_settings(), "model_name_or_path", "train");
+    FAIL() << "no error";
+  } catch (const UserError& error) {
+    EXPECT_TRUE(std::string(error.what())
+                    .starts_with("train needs model_name_or_path (short: model): A model's folder"))
+        << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace snug

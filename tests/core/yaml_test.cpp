@@ -1,0 +1,71 @@
+#include "core/yaml.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+
+namespace snug {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+std::string error_of(const std::string& text) {
+  try {
+    parse_yaml(text, "c.yaml");
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Yaml, ReadsScalarsListsAndMapsWithTheirLines) {
+  const auto entries = parse_yaml(
+      "# comment\nmodel: a/b\nrate: 2e-5  # peak\nnone: ~\nlist: [x, \"y, z\"]\n\nmap:\n  a: 1\n"
+      "  b: {c: d}\n",
+      "c.yaml");
+  ASSERT_EQ(entries.size(), 5U);
+  EXPECT_EQ(entries[0].value.text, "a/b");
+  EXPECT_EQ(entries[0].line, 2);
+  EXPECT_EQ(entries[1].value.text, "2e-5");
+  EXPECT_EQ(entries[2].value.kind, RawValue::Kind::null);
+  EXPECT_EQ(entries[3].value.items, (std::vector<std::string>{"x", "y, z"}));
+  EXPECT_EQ(entries[4].line, 7);
+  EXPECT_EQ(entries[4].value.print(), "{a: 1, b.c: d}");
+}
+
+TEST(Yaml, ReadsJsonAndTheEmptyFile) {
+  EXPECT_EQ(parse_yaml("{\"seed\": 1, \"data\": [\"a\"]}", "c.json").size(), 2U);
+  EXPECT_TRUE(parse_yaml("", "c.yaml").empty());
+  EXPECT_TRUE(parse_yaml("# nothing\n", "c.yaml").empty());
+}
+
+TEST(Yaml, NamesFileAndLineOfWhatIsWrong) {
+  EXPECT_THAT(error_of("a: 1\nb: [1, 2\nc: 3\n"), StartsWith("c.yaml:"));
+  EXPECT_THAT(error_of("a: 1\n\tb: 2\n"), StartsWith("c.yaml:2: not valid YAML"));
+  EXPECT_EQ(error_of("a: 1\nb: 2\na: 3\n"), "c.yaml:3: a is already set in line 1.");
+  EXPECT_THAT(error_of("- a\n- b\n"), StartsWith("c.yaml:1: expected settings"));
+  EXPECT_THAT(error_of("a: 1\n---\nb: 2\n"), HasSubstr("2 YAML documents"));
+  EXPECT_THAT(error_of("a: [[1]]\n"), StartsWith("c.yaml:1: the list of 'a'"));
+  EXPECT_THAT(error_of("a: {b: {c: {d: {e: {f: {g: 1}}}}}}\n"), HasSubstr("nested too deeply"));
+  EXPECT_THAT(error_of("a: *unknown\n"), StartsWith("c.yaml:1: not valid YAML"));
+  EXPECT_THROW(read_yaml("/no/such/file.yaml"), UserError);
+}
+
+TEST(Yaml, QuotesSoThatTextComesBack) {
+  for (const std::string text :
+       {"plain", "",      "null", "~",     "a: b",        "a #b",
+        "- x",   "-1e-5", "--",   "\"q\"", "back\\slash", "line\nbreak\ttab",
+        "[x]",   "{x}",   "*a",   "&a",    "!t",          "ä ö",
+        "a:",    ":a",    "x,y",  "\x01",  "'",           "%d",
+        "@x",    "`x"}) {
+    const auto entries = parse_yaml("key: " + yaml_scalar(text) + "\n", "c.yaml");
+    ASSERT_EQ(entries.size(), 1U) << text;
+    EXPECT_EQ(entries[0].value.kind, RawValue::Kind::scalar) << text;
+    EXPECT_EQ(entries[0].value.text, text) << yaml_scalar(text);
+  }
+}
+
+}  // namespace
+}  // namespace snug
