@@ -14,12 +14,33 @@ ValueId Builder::input(std::string name, TensorType type, Role role, Scope scope
                            .layer = layer_});
 }
 
+namespace {
+
+/// Space, role and layout of output `i` where the op fixes them.
+void place(const Graph& graph, const Node& node, std::size_t i, Value& value) {
+  if (node.op == Op::copy_start) {
+    value.role = i == 0 ? graph.value(node.inputs[0]).role : Role::token;
+    if (i == 0) value.space = enum_from_name<Space>(node.attributes.text("space"));
+  } else if (node.op == Op::view) {
+    value.offset = node.attributes.integer("offset");
+    value.row_stride = node.attributes.integer_or("row_stride", 0);
+  } else if (node.op == Op::reshape && value.row_stride != 0) {
+    const Shape& from = graph.value(node.inputs[0]).type.shape;
+    const Shape& to = value.type.shape;
+    check(from.rank() > 0 && to.rank() > 0 && from[0] == to[0],
+          "reshape of '{}' from {} to {} joins rows that do not touch",
+          graph.value(node.inputs[0]).name, from.to_string(), to.to_string());
+  }
+}
+
+}  // namespace
+
 std::vector<ValueId> Builder::emit(Op op, std::vector<ValueId> inputs, Attributes attributes,
                                    std::string_view name, int output_count) {
   const OpDef& def = op_def(op);
   Node node{op, std::move(inputs), {}, std::move(attributes), phase_, lane_, layer_};
   const auto types = operand_types(graph_, node);
-  auto results = def.infer({types, node.attributes});
+  auto results = infer_types({op, types, node.attributes});
   if (output_count >= 0) results.resize(static_cast<std::size_t>(output_count));
   for (std::size_t i = 0; i < results.size(); ++i) {
     const std::string wanted = i == 0 ? std::string(name) : fmt::format("{}.out{}", name, i);
@@ -37,14 +58,7 @@ std::vector<ValueId> Builder::emit(Op op, std::vector<ValueId> inputs, Attribute
       value.scope = from.scope;
       value.space = from.space;
     }
-    if (op == Op::copy_start && i == 0) {
-      value.space = enum_from_name<Space>(node.attributes.text("space"));
-      value.role = graph_.value(node.inputs[0]).role;
-    }
-    if (op == Op::view) {
-      value.offset = node.attributes.integer("offset");
-      value.row_stride = node.attributes.integer_or("row_stride", 0);
-    }
+    place(graph_, node, i, value);
     node.outputs.push_back(graph_.add_value(std::move(value)));
   }
   std::vector<ValueId> outputs = node.outputs;

@@ -18,6 +18,7 @@ class Builder {
   Builder(Graph& graph, std::vector<Node>& sink) : graph_(graph), sink_(sink) {}
 
   Graph& graph() { return graph_; }
+  const Graph& graph() const { return graph_; }
   /// Layer, phase and lane of the nodes that follow.
   void set_layer(int layer) { layer_ = layer; }
   void set_phase(Phase phase) { phase_ = phase; }

@@ -3,9 +3,16 @@
 // here; a rule that is missing is an InternalError that names the op.
 //
 // Shapes below: T tokens (rows), H hidden, V vocabulary, K/N a linear layer's in and out features,
-// h heads, d head size, P positions, C cache rows. `?` marks an optional operand. Weights are
-// [out, in]. `draw` is an i64 scalar: the stochastic rounding's draw number (applied step and
-// micro-batch), present where a bf16 result is accumulated or stored without a master.
+// h heads, d head size, g key/value heads, P positions, C cache rows. `?` marks an optional operand
+// or attribute. Weights are [out, in]. Sums are fp32 (f64 for f64 operands), rounded once.
+//
+// `acc`: the output is a version of it: acc + result, rounded once. `draw` is an i64 scalar: the
+// stochastic rounding's draw number (applied step and micro-batch), present where a bf16 result is
+// accumulated or stored without a master: element e of the output is then rounded with
+// stochastic_word(seed, stream, draw, e) of core/philox.h, else to nearest.
+//
+// An output that shares an operand's place (see Aliasing) lies exactly on it: kernels read an
+// element (a row's sums included) before they write it.
 
 #include <cstdint>
 #include <functional>
@@ -35,7 +42,7 @@ enum class Op : std::uint16_t {
   broadcast,      ///< (a) {shape} -> a repeated along missing leading and size-1 dimensions
   reduce_sum,     ///< (a) {axis} -> sum over axis, kept with size 1
   reduce_max,     ///< (a) {axis} -> maximum over axis, kept with size 1; no gradient
-  reshape,        ///< (a) {shape}
+  reshape,        ///< (a) {shape} -> view of a; keeps its row stride
   permute,        ///< (a) {order} -> dimensions in that order, e.g. "1,0,2"
   slice,          ///< (a) {axis, begin, end}
   concat,         ///< (a, b) {axis}
@@ -51,36 +58,41 @@ enum class Op : std::uint16_t {
   // Transformer ops.
   embedding,       ///< (table [V,H], ids i32[T]) -> [T,H]
   embedding_dw,    ///< (dy [T,H], ids i32[T], acc? [V,H], draw?) {rows, dtype, seed, stream}
-  linear,          ///< (x [T,K], w [N,K], bias? [N], acc? [T,N]) {dtype?} -> [T,N]
-  linear_dx,       ///< (dy [T,N], w [N,K], acc? [T,K]) -> [T,K]
+  linear,          ///< (x [T,K], w [N,K], bias? [N], acc? [T,N]) {dtype?} -> [T,N], x's dtype
+  linear_dx,       ///< (dy [T,N], w [N,K], acc? [T,K]) {dtype?} -> [T,K]
   linear_dw,       ///< (dy [T,N], x [T,K], acc? [N,K], draw?) {dtype, seed, stream} -> [N,K]
   column_sum,      ///< (dy [T,N], acc? [N], draw?) {dtype, seed, stream} -> [N]
   rms_norm,        ///< (x [.., D], w [D]) {eps} -> x / sqrt(mean(x^2) + eps) * w
-  rms_norm_dx,     ///< (dy, x, w) {eps}
+  rms_norm_dx,     ///< (dy, x, w) {eps} -> like x
   rms_norm_dw,     ///< (dy, x, acc? [D], draw?) {eps, dtype, seed, stream} -> [D]
-  rope_table,      ///< () {positions, half, theta, scaling...} -> cos, sin f32[P, d/2]
+  rope_table,      ///< () {positions, half, theta, scaling...} -> cos, sin f32[P, d/2] (rope.h)
   rope,            ///< (x [T,h,d], cos [P,d/2], sin, positions i32[T]) {inverse} rotate-half
-  attention,       ///< (q [T,h,d], k [T,g,d], v [T,g,d], doc_start i32[T]) {scale, window}
+  attention,       ///< (q [T,h,d], k [T,g,d], v [T,g,d], doc_start i32[T]) {scale, window, length?}
                    ///<   -> o [T,h,d], lse f32[h,T]; token t sees max(doc_start[t], t-window+1)..t
-  attention_grad,  ///< (q, k, v, doc_start, o, lse, do) {scale, window} -> dq, dk, dv
+                   ///<   (window 0: no limit); no document is longer than length (0: unknown);
+                   ///<   query head i reads key/value head i / (h/g)
+  attention_grad,  ///< (q, k, v, doc_start, o, lse, do) {scale, window, length?} -> dq, dk, dv
   attention_cached,  ///< (q [T,h,d], k [C,g,d], v [C,g,d], position i32[]) {scale, window} -> o;
                      ///<   query i sees cache rows max(0, position+i-window+1)..position+i
   cache_write,       ///< (cache [C,g,d], x [T,g,d], position i32[]) -> version of cache
   silu_mul,          ///< (gate, up) -> silu(gate) * up
   silu_mul_grad,     ///< (gate, up, dy) -> dgate, dup
-  head_loss,         ///< (x [T,H], w [V,H], labels i32[T]) {chunk_rows} -> f32[]: sum of the
-                     ///<   cross-entropies of rows whose label is >= 0
+  head_loss,         ///< (x [T,H], w [V,H], labels i32[T]) {chunk_rows?} -> f32[]: sum of the
+                     ///<   cross-entropies of rows whose label is >= 0; logits of chunk_rows rows
+                     ///<   at a time (0: the kernel's choice)
   head_loss_grad,    ///< (x, w, labels, weight f32[], acc? [V,H], draw?)
-                     ///<   {chunk_rows, dtype, seed, stream} -> loss f32[], dx, dw?; gradients are
-                     ///<   of weight * loss; dw (absent when w is frozen) in `dtype`
+                     ///<   {chunk_rows?, dtype, seed, stream} -> loss f32[], dx, dw?; gradients
+                     ///<   are of weight * loss; dw (absent when w is frozen) in `dtype`
 
   // Whole-step ops.
   global_norm,  ///< (gradients...) {max_norm} -> norm f32[], clip f32[], finite i32[]; clip =
-                ///<   min(1, max_norm / (norm + 1e-6)), 1 when max_norm is 0
+                ///<   min(1, max_norm / (norm + 1e-6)), 1 when max_norm is 0; finite: norm is
   apply_gate,   ///< (finite i32[], wanted i32[]) -> i32[]: 1 when both are non-zero
   adamw,        ///< (weight, gradient, m, v, master?, lr, correction1, correction2, clip?, apply?,
                 ///<   draw?) {beta1, beta2, eps, weight_decay, seed, stream}
-                ///<   -> versions of weight, m, v, master?
+                ///<   -> versions of weight, m, v, master?; unchanged when apply is 0. With a
+                ///<   master the weight is the master rounded to nearest; `draw` rounds a bf16
+                ///<   weight without master, m and v (streams stream, stream+1, stream+2)
 
   // Asynchronous copies between spaces: start on a copy lane, wait before the first reader.
   copy_start,  ///< (a) {space} -> copy of a in space, token
@@ -90,6 +102,7 @@ enum class Op : std::uint16_t {
 
 /// Types and attributes of a node being checked or costed. Absent optional operands are nullptr.
 struct OpArguments {
+  Op op;
   std::span<const TensorType* const> inputs;
   const Attributes& attributes;
 };
@@ -107,13 +120,14 @@ struct GradientContext {
   std::vector<ValueId> input_gradients;       ///< set by the rule; kNoValue = no gradient
   /// Whether operand i needs a gradient: the rule emits nothing for one that does not.
   std::function<bool(int)> needs;
-  /// The gradient summed so far for operand i when it is a parameter, else kNoValue. A rule that
-  /// accumulates into it returns the sum as input gradient and calls `took_partial(i)`.
+  /// The gradient summed so far for operand i, when nothing else reads it, else kNoValue. A rule
+  /// that accumulates into it returns the sum as input gradient and calls `took_partial(i)`.
   std::function<ValueId(int)> partial;
   std::function<void(int)> took_partial;
-  /// Operands `dtype`, `seed`, `stream` and the draw value for the gradient of parameter operand i.
+  /// Attributes `dtype`, `seed` and `stream` for the gradient of parameter operand i.
   std::function<Attributes(int)> gradient_attributes;
-  std::function<ValueId()> draw;
+  /// The draw number for a rule that accumulates into a partial of `dtype`; kNoValue unless bf16.
+  std::function<ValueId(DType)> draw;
   /// Reads of forward output i become reads of `value` (computed in the backward visit).
   std::function<void(int, ValueId)> replace_output;
 };
@@ -125,17 +139,19 @@ struct Aliasing {
   bool must;
 };
 
-/// How the output types follow from the storage types chosen by the precision pass.
+/// Whether an output's type follows the storage types chosen by the precision pass, or is fixed by
+/// the op or its `dtype` attribute.
 enum class Precision : std::uint8_t { follow, keep };
 
 struct OpDef {
   Op op;
   std::string_view name;
-  int min_inputs = 0;
+  int min_inputs = 0;  ///< inputs listed, absent ones included
   int max_inputs = 0;  ///< -1: any number
   int min_outputs = 1;
   int max_outputs = 1;
-  /// Output types; throws InternalError when the operands do not fit.
+  /// Output types, optional last outputs included; throws InternalError when the operands do not
+  /// fit. Call it through infer_types().
   std::vector<TensorType> (*infer)(const OpArguments&) = nullptr;
   OpCost (*cost)(const OpArguments&, std::span<const TensorType> outputs) = nullptr;
   /// Absent: the op has no gradient; autodiff refuses to differentiate through it.
@@ -144,8 +160,9 @@ struct OpDef {
   std::vector<ValueId> (*definition)(Builder&, const Node&) = nullptr;
   std::span<const Aliasing> aliasing = {};
   Precision precision = Precision::follow;
-  int accumulator = -1;  ///< index of the operand that a gradient is accumulated into
+  int accumulator = -1;  ///< index of the `acc` operand; its version is the last output
   bool cheap = false;    ///< recomputing it costs memory traffic only (norms, activations, casts)
+  bool view = false;     ///< output 0 looks into input 0's storage; nothing runs, no kernel
 };
 
 /// The row of `op`.
@@ -153,8 +170,10 @@ const OpDef& op_def(Op op);
 /// The op of that name, if any.
 std::optional<Op> op_from_name(std::string_view name);
 
-/// Bound at the head of shape rules: throws InternalError naming the op and its operands.
-void check_operands(Op op, bool holds, const OpArguments& arguments);
+/// Throws InternalError naming the op and its operands unless `holds`. For shape rules.
+void check_operands(bool holds, const OpArguments& arguments);
+/// The output types of a node: checks the number of operands, then the op's shape rule.
+std::vector<TensorType> infer_types(const OpArguments& arguments);
 
 /// The types of a node's operands, nullptr where absent.
 std::vector<const TensorType*> operand_types(const Graph& graph, const Node& node);
