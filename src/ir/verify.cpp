@@ -84,7 +84,7 @@ class Verifier {
 
   void check_types(const Node& node) const {
     const auto types = operand_types(graph_, node);
-    const auto expected = op_def(node.op).infer({types, node.attributes});
+    const auto expected = infer_types({node.op, types, node.attributes});
     check(expected.size() >= node.outputs.size(), "{}: more results than the shape rule gives",
           describe(node));
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
@@ -148,7 +148,7 @@ class Verifier {
     const std::int32_t producer = producers_[at(id)];
     if (producer < 0) return exists(graph_.value(id).base);
     const Op op = graph_.nodes[static_cast<std::size_t>(producer)].op;
-    return op == Op::view || op == Op::reshape || op == Op::stop_gradient;
+    return op_def(op).view;
   }
   bool is_version(ValueId id) const { return exists(graph_.value(id).base) && !is_view(id); }
   /// The version (or the root when it was never overwritten: kNoValue-like) a view looks at.
