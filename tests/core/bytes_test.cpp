@@ -7,11 +7,13 @@
 namespace snug {
 namespace {
 
+constexpr std::int64_t kGiB = 1073741824;
+
 TEST(Bytes, ReadsDecimalAndBinaryUnits) {
   EXPECT_EQ(parse_bytes("8GB"), Bytes{8'000'000'000});
-  EXPECT_EQ(parse_bytes("8GiB"), Bytes{std::int64_t{8} << 30});
-  EXPECT_EQ(parse_bytes("1.5 GiB"), Bytes{std::int64_t{3} << 29});
-  EXPECT_EQ(parse_bytes("64mib"), Bytes{std::int64_t{64} << 20});
+  EXPECT_EQ(parse_bytes("8GiB"), Bytes{8 * kGiB});
+  EXPECT_EQ(parse_bytes("1.5 GiB"), Bytes{3 * kGiB / 2});
+  EXPECT_EQ(parse_bytes("64mib"), Bytes{kGiB / 16});
   EXPECT_EQ(parse_bytes("0.9GB"), Bytes{900'000'000});
   EXPECT_EQ(parse_bytes("123"), Bytes{123});
   EXPECT_EQ(parse_bytes("0"), Bytes{0});
@@ -26,12 +28,12 @@ TEST(Bytes, RefusesOtherText) {
 }
 
 TEST(Bytes, PrintsWhatReadsBack) {
-  EXPECT_EQ(exact_bytes({std::int64_t{8} << 30}), "8GiB");
+  EXPECT_EQ(exact_bytes({8 * kGiB}), "8GiB");
   EXPECT_EQ(exact_bytes({8'000'000'000}), "8GB");
   EXPECT_EQ(exact_bytes({1501}), "1501B");
   EXPECT_EQ(exact_bytes({0}), "0B");
   for (const std::int64_t count :
-       {std::int64_t{0}, std::int64_t{1}, std::int64_t{1536}, std::int64_t{1} << 50,
+       {std::int64_t{0}, std::int64_t{1}, std::int64_t{1536}, kGiB * 1048576,
         std::int64_t{3'000'000'001}, std::numeric_limits<std::int64_t>::max()}) {
     EXPECT_EQ(parse_bytes(exact_bytes({count})), Bytes{count});
   }

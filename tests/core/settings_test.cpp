@@ -11,6 +11,8 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
+constexpr std::int64_t kGiB = 1073741824;
+
 Settings from_yaml(const std::string& text) { return make_settings(parse_config(text, "c.yaml")); }
 
 Settings from_words(const std::vector<std::pair<std::string, std::string>>& words,
@@ -85,7 +87,7 @@ TEST(Settings, ReadsEveryKindOfValue) {
       {"segments:3", {segments, 3}},
       {"keep_attention", {keep_attention, 0}},
       {"sqrt", {RecomputeOptions::Policy::sqrt, 0}},
-      {"2GiB", {limit, std::int64_t{2} << 30}}};
+      {"2GiB", {limit, 2 * kGiB}}};
   for (const auto& [text, policy] : policies) {
     EXPECT_EQ(from_words({{"activation_checkpointing", text}}).recompute, policy) << text;
   }
@@ -97,7 +99,7 @@ TEST(Settings, ReadsEveryKindOfValue) {
                   {"resume_from_checkpoint", "true"},
                   {"lr_scheduler_kwargs", "{\"min_lr_rate\": 0.1, \"decay_type\": \"1-sqrt\"}"}});
   EXPECT_THAT(s.data.train_files, ElementsAre("a.jsonl", "b.jsonl"));
-  EXPECT_EQ(s.device.memory, Bytes{std::int64_t{8} << 30});
+  EXPECT_EQ(s.device.memory, Bytes{8 * kGiB});
   EXPECT_EQ(s.device.threads, 2);
   EXPECT_EQ(s.data.max_length, std::nullopt);
   EXPECT_TRUE(s.run.resume.latest);

@@ -1,0 +1,79 @@
+#include "cli/verbs.h"
+
+#include <fmt/ostream.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "cli/help.h"
+#include "core/error.h"
+
+namespace snug {
+namespace {
+
+/// Says what went wrong and returns the exit status for it.
+int report(std::string_view kind, const char* message, int status, bool json, Console& console) {
+  fmt::print(console.talk, "{}\n", message);
+  if (json) {
+    const nlohmann::json error = {{"kind", kind}, {"message", message}};
+    fmt::print(console.out, "{}\n",
+               nlohmann::json{{"schema", 1}, {"error", error}}.dump(
+                   -1, ' ', false, nlohmann::json::error_handler_t::replace));
+  }
+  console.out.flush();
+  return status;
+}
+
+int run_line(CommandLine line, std::span<const Verb> verbs, Console& console) {
+  if (line.version) {
+    fmt::print(console.out, "snug {}\n", SNUG_VERSION);
+    return kDone;
+  }
+  if (line.verb.empty()) {
+    fmt::print(line.help ? console.out : console.talk, "{}",
+               overview(verbs, line.help ? console.out_terminal : console.talk_terminal));
+    return line.help ? kDone : kUserError;
+  }
+  const Verb& verb = find_verb(line.verb, verbs);
+  if (line.help) {
+    fmt::print(console.out, "{}", help_for(line.verb, verbs, console.out_terminal));
+    return kDone;
+  }
+  const Command command{line.verb, std::move(line.words), line.json,
+                        make_settings(line.assignments)};
+  for (const std::string& note : command.settings.notes) {
+    fmt::print(console.talk, "{}\n", note);
+  }
+  return verb.run(command, console);
+}
+
+}  // namespace
+
+std::span<const Verb> verb_table() {
+  static const std::vector<Verb> verbs = {
+      {.name = "help",
+       .usage = "[VERB | KEY | settings]",
+       .sentence = "Explains a verb or a setting; `settings` lists every key.",
+       .groups = {},
+       .run = run_help},
+  };
+  return verbs;
+}
+
+int run_snug(std::span<const std::string> arguments, std::span<const Verb> verbs,
+             Console& console) {
+  const bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+  try {
+    const int status = run_line(parse_command_line(arguments, verbs), verbs, console);
+    console.out.flush();
+    return status;
+  } catch (const DoesNotFit& error) {
+    return report("does_not_fit", error.what(), kDoesNotFit, json, console);
+  } catch (const UserError& error) {
+    return report("user", error.what(), kUserError, json, console);
+  } catch (const std::exception& error) {
+    return report("internal", error.what(), kInternalError, json, console);
+  }
+}
+
+}  // namespace snug

@@ -1,0 +1,30 @@
+#pragma once
+// The verbs, and the frame around all of them: parsing, notes, errors, exit status.
+
+#include <span>
+#include <string>
+
+#include "cli/command_line.h"
+#include "cli/console.h"
+
+namespace snug {
+
+// Exit statuses.
+constexpr int kDone = 0;
+constexpr int kUserError = 1;
+constexpr int kInternalError = 2;
+constexpr int kDoesNotFit = 3;
+constexpr int kInterrupted = 130;  // SIGINT, the step finished and the checkpoint saved
+constexpr int kTerminated = 143;   // SIGTERM, likewise
+
+/// All verbs, in the order of help.
+std::span<const Verb> verb_table();
+
+/// Runs `snug ARGUMENTS...` and returns its exit status; throws nothing. An error is one line on
+/// `talk` and, with --json, an object {schema, error: {kind, message}} on `out`.
+int run_snug(std::span<const std::string> arguments, std::span<const Verb> verbs, Console& console);
+
+// Each in its own file, verb_NAME.cpp.
+int run_help(const Command& command, Console& console);
+
+}  // namespace snug
