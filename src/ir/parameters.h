@@ -19,15 +19,20 @@ struct StorageComponent {
   std::int64_t byte_end = 0;
 };
 
+/// What a parameter holds before training when it is not loaded.
+enum class Initial : std::uint8_t { normal, zeros, ones };
+
 struct Parameter {
   std::string name;  ///< Hugging Face name, e.g. `model.layers.0.self_attn.q_proj.weight`
   TensorType type;   ///< logical shape and dtype
   bool trainable = true;
   bool decay = true;  ///< weight decay applies: not to biases and norms
-  int uses = 1;       ///< tied weights are used more than once
+  Initial initial = Initial::normal;
+  int uses = 1;  ///< tied weights are used more than once
   int layer = -1;
-  std::vector<std::string> tied_names;  ///< other names of the same tensor, e.g. `lm_head.weight`
-  std::vector<StorageComponent> storage;
+  std::vector<std::string> tied_names =
+      {};  ///< other names of the same tensor, e.g. `lm_head.weight`
+  std::vector<StorageComponent> storage = {};
 };
 
 using ParameterTable = std::vector<Parameter>;

@@ -244,6 +244,8 @@ class Parser {
     parameter.type = parse_type(line);
     parameter.trainable = line.take("trainable");
     parameter.decay = line.take("decay");
+    if (line.take("zeros")) parameter.initial = Initial::zeros;
+    if (line.take("ones")) parameter.initial = Initial::ones;
     while (!line.done()) {
       const std::string key = line.word();
       line.need("=");

@@ -64,6 +64,8 @@ std::string print_parameter(const Parameter& p) {
   std::string text = fmt::format("parameter {} {}", p.name, p.type.to_string());
   if (p.trainable) text += " trainable";
   if (p.decay) text += " decay";
+  if (p.initial == Initial::zeros) text += " zeros";
+  if (p.initial == Initial::ones) text += " ones";
   text += fmt::format(" uses={}", p.uses);
   if (p.layer >= 0) text += fmt::format(" layer={}", p.layer);
   for (const std::string& name : p.tied_names) text += " tied=" + name;

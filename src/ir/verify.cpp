@@ -147,8 +147,7 @@ class Verifier {
   bool is_view(ValueId id) const {
     const std::int32_t producer = producers_[at(id)];
     if (producer < 0) return exists(graph_.value(id).base);
-    const Op op = graph_.nodes[static_cast<std::size_t>(producer)].op;
-    return op_def(op).view;
+    return op_def(graph_.nodes[static_cast<std::size_t>(producer)].op).view;
   }
   bool is_version(ValueId id) const { return exists(graph_.value(id).base) && !is_view(id); }
   /// The version (or the root when it was never overwritten: kNoValue-like) a view looks at.

@@ -29,7 +29,8 @@ TEST(Float16, RoundsTiesToEvenOnBothSidesOfEveryHalf) {
   for (std::uint32_t bits = 0; bits < 0x7bffU; ++bits) {
     const double low = Float16::widen(static_cast<std::uint16_t>(bits));
     const double high = Float16::widen(static_cast<std::uint16_t>(bits + 1));
-    const auto middle = static_cast<float>((low + high) / 2);  // exact: one bit more than a half has
+    const auto middle =
+        static_cast<float>((low + high) / 2);  // exact: one bit more than a half has
     const std::uint32_t even = (bits & 1U) == 0 ? bits : bits + 1;
     EXPECT_EQ(Float16::round(middle), even);
     EXPECT_EQ(Float16::round(std::nextafter(middle, -1.0F)), bits);
