@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# Configuring and building a preset; the demo and the benchmark that run the program.
+
+# configure PRESET [CMAKE ARGS]
+configure() {
+  local preset=$1 launcher=()
+  shift
+  if command -v ccache >/dev/null; then
+    launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+    # Paths are hashed relative to the clone, so that another clone finds the same objects.
+    export CCACHE_BASEDIR="$root" CCACHE_NOHASHDIR=1
+  fi
+  # A build folder that was copied or moved here would build somewhere else.
+  local cache="$root/build/$preset/CMakeCache.txt"
+  if [ -e "$cache" ] && ! grep -q -x -F "CMAKE_HOME_DIRECTORY:INTERNAL=$root" "$cache"; then
+    rm -rf "${root:?}/build/$preset"
+  fi
+  cmake --preset "$preset" ${launcher[@]+"${launcher[@]}"} "$@"
+}
+
+build_preset() {
+  local preset=$1
+  shift
+  configure "$preset" && cmake --build "$root/build/$preset" --parallel "$(build_jobs)" "$@"
+}
+
+# compile PRESET [BUILD ARGS]: the packages are there already.
+compile() {
+  local preset=$1
+  shift
+  need_disk 2 "building"
+  quietly "build-$preset" "building $preset" build_preset "$preset" "$@" || exit 1
+}
+
+command_build() {
+  local preset=release targets=() groups=(build)
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --clang) preset=clang ;;
+      --)
+        shift
+        [ $# -gt 0 ] && targets=(--target "$@")
+        break
+        ;;
+      -*) fail "build: unknown option '$1'. Try ./dev help" ;;
+      *) preset=$1 ;;
+    esac
+    shift
+  done
+  [ "$preset" = release ] || groups+=(test)
+  case $preset in clang | fuzz) groups+=(clang) ;; esac
+  need_packages "${groups[@]}"
+  compile "$preset" ${targets[@]+"${targets[@]}"}
+  if [ -e "build/$preset/snug" ]; then
+    say "the program: build/$preset/snug"
+  fi
+}
+
+command_demo() {
+  need_packages build
+  compile release
+  exec "$root/build/release/snug" demo "$@"
+}
+
+command_bench() {
+  need_packages build
+  need_parity
+  compile release
+  compile bench --target triad
+  venv_python "$root/scripts/bench.py" --snug "$root/build/release/snug" --triad "$root/build/bench/bench/triad" "$@"
+}
