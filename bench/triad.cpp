@@ -1,5 +1,6 @@
-// Memory bandwidth as McCalpin's STREAM triad counts it: a[i] = b[i] + s * c[i], 24 bytes an element.
-// Usage: triad [threads]. Prints GB/s: the best of ten passes over arrays larger than any cache.
+// Memory bandwidth as McCalpin's STREAM triad counts it: a[i] = b[i] + s * c[i], 24 bytes an
+// element. Usage: triad [threads]. Prints GB/s: the best of ten passes over arrays larger than any
+// cache.
 
 #include <algorithm>
 #include <chrono>

@@ -14,8 +14,7 @@ std::size_t at(ValueId id) { return static_cast<std::size_t>(id); }
 /// Union of values into storage groups, with the interval of each group kept on its leader.
 class Groups {
  public:
-  explicit Groups(const Graph& graph)
-      : graph_(graph), leader_(static_cast<std::size_t>(graph.value_count())) {
+  explicit Groups(const Graph& graph) : leader_(static_cast<std::size_t>(graph.value_count())) {
     std::iota(leader_.begin(), leader_.end(), std::size_t{0});
     intervals_.resize(leader_.size());
     used_.resize(leader_.size(), false);
@@ -87,7 +86,6 @@ class Groups {
     return ((shape[0] - 1) * value.row_stride + row) * size_of(value.type.dtype);
   }
 
-  const Graph& graph_;
   std::vector<std::size_t> leader_;
   std::vector<StorageInterval> intervals_;
   std::vector<bool> used_;

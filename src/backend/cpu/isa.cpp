@@ -24,9 +24,9 @@ bool leaf7_bit(unsigned subleaf, Register reg, unsigned bit) {
 
 // Linux hands the tile registers to processes that ask (Documentation/arch/x86/xstate.rst).
 bool permit_tiles() {
-  constexpr long request_permission = 0x1023;
-  constexpr long tile_data = 18;
-  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  constexpr long kRequestPermission = 0x1023;
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
 }  // namespace
@@ -57,8 +57,8 @@ Isa detect_isa() {
 
 void cap_isa(Isa isa) {
   if (isa != Isa::avx2) return;
-  constexpr std::int64_t better = HWY_AVX2 - 1;  // Highway numbers the best x86 target lowest
-  hwy::DisableTargets(better);
+  constexpr std::int64_t kBetter = HWY_AVX2 - 1;  // Highway numbers the best x86 target lowest
+  hwy::DisableTargets(kBetter);
 }
 
 }  // namespace snug
