@@ -79,6 +79,14 @@ std::vector<TensorType> infer_types(const OpArguments& arguments) {
   return def.infer(arguments);
 }
 
+RandomStream rounding_stream(const Attributes& attributes, std::int64_t draw, std::uint64_t state) {
+  const auto words = static_cast<std::uint64_t>(draw);
+  return {.seed = static_cast<std::uint64_t>(attributes.integer("seed")),
+          .stream = static_cast<std::uint64_t>(attributes.integer("stream")) + state,
+          .step = static_cast<std::uint32_t>(words),
+          .part = static_cast<std::uint32_t>(words >> 32)};
+}
+
 std::vector<const TensorType*> operand_types(const Graph& graph, const Node& node) {
   std::vector<const TensorType*> types;
   types.reserve(node.inputs.size());

@@ -8,8 +8,8 @@
 //
 // `acc`: the output is a version of it: acc + result, rounded once. `draw` is an i64 scalar: the
 // stochastic rounding's draw number (applied step and micro-batch), present where a bf16 result is
-// accumulated or stored without a master: element e of the output is then rounded with
-// stochastic_word(seed, stream, draw, e) of core/philox.h, else to nearest.
+// accumulated or stored without a master: element e of the output is then rounded with the bits
+// rounding_stream(attributes, draw).bits16(e), else to nearest.
 //
 // An output that shares an operand's place (see Aliasing) lies exactly on it: kernels read an
 // element (a row's sums included) before they write it.
@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/philox.h"
 #include "ir/graph.h"
 
 namespace snug {
@@ -92,7 +93,7 @@ enum class Op : std::uint16_t {
                 ///<   draw?) {beta1, beta2, eps, weight_decay, seed, stream}
                 ///<   -> versions of weight, m, v, master?; unchanged when apply is 0. With a
                 ///<   master the weight is the master rounded to nearest; `draw` rounds a bf16
-                ///<   weight without master, m and v (streams stream, stream+1, stream+2)
+                ///<   weight without master, m and v (rounding_stream's states 0, 1, 2)
 
   // Asynchronous copies between spaces: start on a copy lane, wait before the first reader.
   copy_start,  ///< (a) {space} -> copy of a in space, token
@@ -174,6 +175,12 @@ std::optional<Op> op_from_name(std::string_view name);
 void check_operands(bool holds, const OpArguments& arguments);
 /// The output types of a node: checks the number of operands, then the op's shape rule.
 std::vector<TensorType> infer_types(const OpArguments& arguments);
+
+/// The random bits of stochastic rounding: `seed` and `stream` of the attributes (`stream` +
+/// `state` for adamw's weight, m, v = 0, 1, 2), low and high word of the draw number as step and
+/// part.
+RandomStream rounding_stream(const Attributes& attributes, std::int64_t draw,
+                             std::uint64_t state = 0);
 
 /// The types of a node's operands, nullptr where absent.
 std::vector<const TensorType*> operand_types(const Graph& graph, const Node& node);
