@@ -1,0 +1,117 @@
+#include "io/checkpoints.h"
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "core/text.h"
+#include "io/atomic_folder.h"
+#include "io/file.h"
+#include "io/model_files.h"
+#include "io/safetensors.h"
+
+namespace snug {
+namespace {
+
+namespace fs = std::filesystem;
+
+}  // namespace
+
+std::vector<Checkpoint> list_checkpoints(const fs::path& output_dir) {
+  static const std::regex pattern("checkpoint-(\\d{1,18})");
+  std::vector<Checkpoint> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(output_dir, error)) {
+    const std::string name = entry.path().filename().string();
+    std::smatch match;
+    if (entry.is_directory() && std::regex_match(name, match, pattern)) {
+      found.push_back({entry.path(), std::stoll(match[1])});
+    }
+  }
+  std::sort(found.begin(), found.end(),
+            [](const Checkpoint& a, const Checkpoint& b) { return a.step < b.step; });
+  return found;
+}
+
+void check_checkpoint(const fs::path& folder) {
+  if (!fs::exists(folder / "trainer_state.json")) {
+    user_error("{}: no trainer_state.json, so no checkpoint.", folder.string());
+  }
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension == ".json") parse_json(read_text(entry.path()), entry.path().string());
+    if (extension == ".safetensors") const SafetensorsFile whole(entry.path());
+  }
+  if (fs::exists(folder / "model.safetensors.index.json")) const ModelWeights whole(folder);
+}
+
+LatestCheckpoint latest_checkpoint(const fs::path& output_dir,
+                                   FunctionRef<void(const fs::path&)> loads) {
+  LatestCheckpoint latest;
+  auto all = list_checkpoints(output_dir);
+  for (auto candidate = all.rbegin(); candidate != all.rend(); ++candidate) {
+    try {
+      loads(candidate->folder);
+      latest.found = *candidate;
+      return latest;
+    } catch (const UserError& error) {
+      latest.skipped.emplace_back(error.what());
+    }
+  }
+  return latest;
+}
+
+LatestCheckpoint latest_checkpoint(const fs::path& output_dir) {
+  return latest_checkpoint(output_dir, [](const fs::path& folder) { check_checkpoint(folder); });
+}
+
+void rotate_checkpoints(const fs::path& output_dir, std::int64_t limit, const fs::path& keep) {
+  if (limit <= 0) return;
+  const auto all = list_checkpoints(output_dir);
+  auto left = static_cast<std::int64_t>(all.size());
+  for (std::size_t i = 0; i + 1 < all.size() && left > limit; ++i) {
+    std::error_code differs;
+    if (!keep.empty() && fs::equivalent(all[i].folder, keep, differs)) continue;
+    remove_folder(all[i].folder);
+    --left;
+  }
+}
+
+std::int64_t folder_bytes(const fs::path& folder) {
+  std::int64_t total = 0;
+  std::error_code error;
+  for (const auto& entry : fs::recursive_directory_iterator(folder, error)) {
+    if (entry.is_regular_file()) total += static_cast<std::int64_t>(entry.file_size());
+  }
+  return total;
+}
+
+std::int64_t DiskNeed::total() const {
+  std::int64_t total = 0;
+  if (__builtin_mul_overflow(checkpoints + 1, checkpoint_bytes, &total) ||
+      __builtin_add_overflow(total, model_bytes, &total)) {
+    return std::numeric_limits<std::int64_t>::max();
+  }
+  return total;
+}
+
+std::string DiskNeed::line(std::int64_t free_bytes) const {
+  const std::string present =
+      present_bytes == 0 ? "" : fmt::format(" ({} there already)", decimal_bytes(present_bytes));
+  return fmt::format("disk: {} checkpoint{} × {} + one in writing + model {} = {}{}, free {}",
+                     checkpoints, checkpoints == 1 ? "" : "s", decimal_bytes(checkpoint_bytes),
+                     decimal_bytes(model_bytes), decimal_bytes(total()), present,
+                     decimal_bytes(free_bytes));
+}
+
+void check_disk(const DiskNeed& need, const fs::path& output_dir) {
+  const std::int64_t free = free_disk_bytes(output_dir);
+  if (need.total() - need.present_bytes <= free) return;
+  user_error("{}. Lower save_total_limit, free some space, or choose another output_dir.",
+             need.line(free));
+}
+
+}  // namespace snug
