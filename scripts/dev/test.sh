@@ -28,7 +28,7 @@ run_pytest() {
   if compgen -G 'tests/parity/test_*.py' >/dev/null || compgen -G 'tests/parity/*_test.py' >/dev/null; then
     folders+=(tests/parity)
   fi
-  SNUG_BUILD_DIR="$root/build/dev" venv_python -m pytest -ra "${folders[@]}"
+  SNUG_BUILD="$root/build/dev" venv_python -m pytest -ra "${folders[@]}"
 }
 
 command_test() {

@@ -1,9 +1,11 @@
 """The pinned clang-format and clang-tidy are on: a bad layout and a bad name fail with the repository's own settings."""
 
+import pathlib
 import subprocess
 
 import pytest
-from conftest import ROOT
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 GOOD = """namespace snug {
 class Counter {
