@@ -79,10 +79,10 @@ std::vector<TensorType> infer_types(const OpArguments& arguments) {
   return def.infer(arguments);
 }
 
-RandomStream rounding_stream(const Attributes& attributes, std::int64_t draw, std::uint64_t state) {
+RandomStream rounding_stream(const Attributes& attributes, std::int64_t draw) {
   const auto words = static_cast<std::uint64_t>(draw);
   return {.seed = static_cast<std::uint64_t>(attributes.integer("seed")),
-          .stream = static_cast<std::uint64_t>(attributes.integer("stream")) + state,
+          .stream = static_cast<std::uint64_t>(attributes.integer("stream")),
           .step = static_cast<std::uint32_t>(words),
           .part = static_cast<std::uint32_t>(words >> 32)};
 }
@@ -152,6 +152,10 @@ const std::string& node_name(const Builder& builder, const Node& node) {
   return builder.graph().value(node.outputs.front()).name;
 }
 
+std::string backward_name(const GradientContext& context) {
+  return node_name(context.builder, context.node) + ".backward";
+}
+
 std::vector<ValueId> accumulate_gradient(GradientContext& context, int i, Op op,
                                          std::vector<ValueId> operands, const Attributes& extra) {
   Attributes attributes = extra;
@@ -164,9 +168,8 @@ std::vector<ValueId> accumulate_gradient(GradientContext& context, int i, Op op,
     if (exists(draw)) operands.push_back(draw);
     context.took_partial(i);
   }
-  const std::string name = context.builder.graph().value(operand(context.node, i)).name + ".grad";
   std::vector<ValueId> results =
-      context.builder.emit(op, std::move(operands), std::move(attributes), name);
+      context.builder.emit(op, std::move(operands), std::move(attributes), backward_name(context));
   context.input_gradients[static_cast<std::size_t>(i)] = results.back();
   return results;
 }

@@ -66,7 +66,7 @@ enum class Op : std::uint16_t {
   rms_norm,        ///< (x [.., D], w [D]) {eps} -> x / sqrt(mean(x^2) + eps) * w
   rms_norm_dx,     ///< (dy, x, w) {eps} -> like x
   rms_norm_dw,     ///< (dy, x, acc? [D], draw?) {eps, dtype, seed, stream} -> [D]
-  rope_table,      ///< () {positions, half, theta, scaling...} -> cos, sin f32[P, d/2] (rope.h)
+  rope_table,      ///< () {positions, half, theta, kind?...} -> cos, sin f32[P, d/2] (rope.h)
   rope,            ///< (x [T,h,d], cos [P,d/2], sin, positions i32[T]) {inverse} rotate-half
   attention,       ///< (q [T,h,d], k [T,g,d], v [T,g,d], doc_start i32[T]) {scale, window, length?}
                    ///<   -> o [T,h,d], lse f32[h,T]; token t sees max(doc_start[t], t-window+1)..t
@@ -93,7 +93,7 @@ enum class Op : std::uint16_t {
                 ///<   draw?) {beta1, beta2, eps, weight_decay, seed, stream}
                 ///<   -> versions of weight, m, v, master?; unchanged when apply is 0. With a
                 ///<   master the weight is the master rounded to nearest; `draw` rounds a bf16
-                ///<   weight without master, m and v (rounding_stream's states 0, 1, 2)
+                ///<   weight without master, m and v (the stream's part, part + 1, part + 2)
 
   // Asynchronous copies between spaces: start on a copy lane, wait before the first reader.
   copy_start,  ///< (a) {space} -> copy of a in space, token
@@ -176,11 +176,9 @@ void check_operands(bool holds, const OpArguments& arguments);
 /// The output types of a node: checks the number of operands, then the op's shape rule.
 std::vector<TensorType> infer_types(const OpArguments& arguments);
 
-/// The random bits of stochastic rounding: `seed` and `stream` of the attributes (`stream` +
-/// `state` for adamw's weight, m, v = 0, 1, 2), low and high word of the draw number as step and
-/// part.
-RandomStream rounding_stream(const Attributes& attributes, std::int64_t draw,
-                             std::uint64_t state = 0);
+/// The random bits of stochastic rounding: `seed` and `stream` of the attributes, low and high word
+/// of the draw number as step and part.
+RandomStream rounding_stream(const Attributes& attributes, std::int64_t draw);
 
 /// The types of a node's operands, nullptr where absent.
 std::vector<const TensorType*> operand_types(const Graph& graph, const Node& node);

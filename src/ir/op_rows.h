@@ -54,6 +54,9 @@ inline ValueId operand(const Node& node, std::size_t i) {
 /// The name of what a node makes: definitions and gradients derive theirs from it.
 const std::string& node_name(const Builder& builder, const Node& node);
 
+/// The name of what a gradient rule makes; autodiff renames gradients after their values.
+std::string backward_name(const GradientContext& context);
+
 /// Emits `op` (operands..., acc?, draw?), which makes the gradient of parameter operand `i` and
 /// adds it to the partial sum when there is one; `extra` are the op's own attributes. Returns all
 /// outputs of which the last is the gradient.

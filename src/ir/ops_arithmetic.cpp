@@ -48,7 +48,7 @@ OpCost cost_reduce(const OpArguments& a, std::span<const TensorType> outputs) {
 /// Operands, result and gradient of the node of a rule.
 struct Flow {
   explicit Flow(const GradientContext& context)
-      : emit(context.builder, node_name(context.builder, context.node) + ".backward"),
+      : emit(context.builder, backward_name(context)),
         a(operand(context.node, 0)),
         b(operand(context.node, 1)),
         y(context.node.outputs[0]),

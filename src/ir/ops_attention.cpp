@@ -95,7 +95,7 @@ void attention_gradient(GradientContext& context) {
       context.builder.emit(Op::attention_grad,
                            {node.inputs[0], node.inputs[1], node.inputs[2], node.inputs[3],
                             node.outputs[0], node.outputs[1], context.output_gradients[0]},
-                           node.attributes, node_name(context.builder, node) + ".backward");
+                           node.attributes, backward_name(context));
   for (int i = 0; i < 3; ++i) {
     const auto at = static_cast<std::size_t>(i);
     if (context.needs(i)) context.input_gradients[at] = gradients[at];

@@ -45,16 +45,15 @@ OpCost cost_head_loss_grad(const OpArguments& a, std::span<const TensorType> out
 
 /// One visit gives the loss and the gradients: the forward op then has no readers.
 void head_loss_gradient(GradientContext& context) {
-  Attributes attributes;
-  for (const auto& [key, value] : context.node.attributes.items()) attributes.set(key, value);
+  const Attributes& attributes = context.node.attributes;
   std::vector<ValueId> operands(context.node.inputs.begin(), context.node.inputs.begin() + 3);
   operands.push_back(context.output_gradients[0]);
-  const std::string name = node_name(context.builder, context.node) + ".backward";
   std::vector<ValueId> results;
   if (context.needs(1)) {
     results = accumulate_gradient(context, 1, Op::head_loss_grad, std::move(operands), attributes);
   } else {
-    results = context.builder.emit(Op::head_loss_grad, std::move(operands), attributes, name, 2);
+    results = context.builder.emit(Op::head_loss_grad, std::move(operands), attributes,
+                                   backward_name(context), 2);
   }
   context.replace_output(0, results[0]);
   if (context.needs(0)) context.input_gradients[0] = results[1];

@@ -98,7 +98,7 @@ Types infer_view(const OpArguments& a) {
 Types infer_same(const OpArguments& a) { return {in(a, 0)}; }
 
 void broadcast_gradient(GradientContext& context) {
-  Elementary e(context.builder, node_name(context.builder, context.node) + ".backward");
+  Elementary e(context.builder, backward_name(context));
   const Shape from = e.shape(context.node.inputs[0]);
   ValueId sum = context.output_gradients[0];
   const Shape to = e.shape(sum);
@@ -111,13 +111,13 @@ void broadcast_gradient(GradientContext& context) {
 }
 
 void reshape_gradient(GradientContext& context) {
-  Elementary e(context.builder, node_name(context.builder, context.node) + ".backward");
+  Elementary e(context.builder, backward_name(context));
   context.input_gradients[0] =
       e.reshape(context.output_gradients[0], e.shape(context.node.inputs[0]));
 }
 
 void permute_gradient(GradientContext& context) {
-  Elementary e(context.builder, node_name(context.builder, context.node) + ".backward");
+  Elementary e(context.builder, backward_name(context));
   const Shape order = shape_from_text(context.node.attributes.text("order"));
   Shape inverse = order;
   for (int i = 0; i < order.rank(); ++i) inverse.set(static_cast<int>(order[i]), i);
@@ -126,7 +126,7 @@ void permute_gradient(GradientContext& context) {
 
 /// Zeros on both sides of what was cut out.
 void slice_gradient(GradientContext& context) {
-  Elementary e(context.builder, node_name(context.builder, context.node) + ".backward");
+  Elementary e(context.builder, backward_name(context));
   const Attributes& attributes = context.node.attributes;
   const auto axis = static_cast<int>(attributes.integer("axis"));
   const std::int64_t begin = attributes.integer("begin");
@@ -145,7 +145,7 @@ void slice_gradient(GradientContext& context) {
 }
 
 void concat_gradient(GradientContext& context) {
-  Elementary e(context.builder, node_name(context.builder, context.node) + ".backward");
+  Elementary e(context.builder, backward_name(context));
   const auto axis = static_cast<int>(context.node.attributes.integer("axis"));
   const ValueId dy = context.output_gradients[0];
   const std::int64_t border = e.shape(context.node.inputs[0])[axis];

@@ -82,18 +82,16 @@ void rms_norm_gradient(GradientContext& context) {
   const Attributes eps{{"eps", context.node.attributes.real("eps")}};
   if (context.needs(1)) accumulate_gradient(context, 1, Op::rms_norm_dw, {dy, x}, eps);
   if (context.needs(0)) {
-    context.input_gradients[0] =
-        context.builder.one(Op::rms_norm_dx, {dy, x, context.node.inputs[1]}, eps,
-                            context.builder.graph().value(x).name + ".grad");
+    context.input_gradients[0] = context.builder.one(
+        Op::rms_norm_dx, {dy, x, context.node.inputs[1]}, eps, backward_name(context));
   }
 }
 
 void silu_mul_gradient(GradientContext& context) {
   const ValueId gate = context.node.inputs[0];
   const ValueId up = context.node.inputs[1];
-  context.input_gradients =
-      context.builder.emit(Op::silu_mul_grad, {gate, up, context.output_gradients[0]}, {},
-                           context.builder.graph().value(gate).name + ".grad");
+  context.input_gradients = context.builder.emit(
+      Op::silu_mul_grad, {gate, up, context.output_gradients[0]}, {}, backward_name(context));
 }
 
 /// A rotation's gradient is the rotation back.
@@ -102,7 +100,7 @@ void rope_gradient(GradientContext& context) {
   const std::int64_t inverse = node.attributes.integer_or("inverse", 0) == 0 ? 1 : 0;
   context.input_gradients[0] = context.builder.one(
       Op::rope, {context.output_gradients[0], node.inputs[1], node.inputs[2], node.inputs[3]},
-      {{"inverse", inverse}}, context.builder.graph().value(node.inputs[0]).name + ".grad");
+      {{"inverse", inverse}}, backward_name(context));
 }
 
 /// 1 / sqrt(mean(x^2) + eps) of each row, repeated along it; x is wide.

@@ -144,9 +144,8 @@ void linear_gradient(GradientContext& context) {
   const DType to = builder.graph().value(x).type.dtype;
   Attributes attributes;
   if (to != builder.graph().value(dy).type.dtype) attributes.set("dtype", std::string(name_of(to)));
-  context.input_gradients[0] =
-      builder.one(Op::linear_dx, std::move(operands), std::move(attributes),
-                  builder.graph().value(x).name + ".grad");
+  context.input_gradients[0] = builder.one(Op::linear_dx, std::move(operands),
+                                           std::move(attributes), backward_name(context));
 }
 
 void embedding_gradient(GradientContext& context) {

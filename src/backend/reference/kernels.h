@@ -1,0 +1,18 @@
+#pragma once
+// Private to the reference back end: its kernels by family.
+
+#include <span>
+
+#include "plan/kernel.h"
+
+namespace snug::reference {
+
+std::span<const Kernel> arithmetic();
+std::span<const Kernel> movement();
+std::span<const Kernel> products();
+std::span<const Kernel> norms();
+std::span<const Kernel> attentions();
+std::span<const Kernel> losses();
+std::span<const Kernel> steps();
+
+}  // namespace snug::reference

@@ -1,0 +1,21 @@
+#include "backend/reference/reference.h"
+
+#include "backend/reference/kernels.h"
+
+namespace snug {
+
+ReferenceBackend::ReferenceBackend() {
+  for (const auto kernels :
+       {reference::arithmetic(), reference::movement(), reference::products(), reference::norms(),
+        reference::attentions(), reference::losses(), reference::steps()}) {
+    for (const Kernel& kernel : kernels) {
+      by_op_[static_cast<std::size_t>(kernel.op)].push_back(&kernel);
+    }
+  }
+}
+
+std::span<const Kernel* const> ReferenceBackend::kernels(Op op) const {
+  return by_op_[static_cast<std::size_t>(op)];
+}
+
+}  // namespace snug
