@@ -2,6 +2,7 @@
 // The kernel interface: what a back end offers for an op. Implemented by backend/, chosen by plan/,
 // run by exec/.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -21,8 +22,13 @@ namespace snug {
 struct OperandLayout {
   TensorType type;
   std::int64_t row_stride = 0;  ///< elements between rows (outermost dimension)
-  bool present = true;          ///< false: an optional operand that is absent
+  bool present = true;          ///< false: an optional operand that is absent, or a token
+  friend bool operator==(const OperandLayout&, const OperandLayout&) = default;
 };
+
+/// Attributes that only run() may read: nodes that differ in nothing else share a choice, a grant
+/// and what the kernel prepares.
+inline constexpr std::array<std::string_view, 2> kRunOnlyAttributes = {"seed", "stream"};
 
 /// A node as a kernel sees it at plan time: no addresses.
 struct KernelQuery {
@@ -56,13 +62,14 @@ struct KernelCall {
   std::span<const Operand> outputs;
   std::span<std::byte> scratch;  ///< as many bytes as granted, aligned to 64
   const Prepared* prepared;      ///< nullptr when the kernel has no prepare
-  ThreadPool& pool;
+  ThreadPool& pool;  ///< of the instruction's lane: other lanes than compute have one thread
 };
 
+/// What refuses, grant and prepare say may depend on nothing but the query.
 struct Kernel {
   std::string_view name;  ///< e.g. `onednn_linear`; unique in its back end
   Op op;
-  /// Why this kernel cannot run the node, or nothing when it can. Depends on the query alone.
+  /// Why this kernel cannot run the node, or nothing when it can. Absent: it always can.
   std::optional<std::string> (*refuses)(const KernelQuery&) = nullptr;
   /// Upper bound of the scratch bytes, from shapes and target alone; absent: none.
   std::int64_t (*grant)(const KernelQuery&) = nullptr;

@@ -1,0 +1,35 @@
+#pragma once
+// Offsets for blocks of known size and lifetime: the one place where memory is "allocated".
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace snug {
+
+/// Bytes needed over the instants begin..end, both included.
+struct Block {
+  std::int32_t begin = 0;  ///< at least 0
+  std::int32_t end = 0;
+  std::int64_t bytes = 0;
+};
+
+struct Placement {
+  std::vector<std::int64_t> offsets;  ///< one a block, multiples of the alignment
+  std::int64_t peak = 0;              ///< highest address in use at any instant
+  std::int64_t lower_bound = 0;       ///< most bytes alive at one instant: no placement is below it
+  std::string_view order;             ///< the order of the portfolio that won
+};
+
+/// Places each block so that blocks alive at the same instant never overlap. Tries four greedy
+/// orders, then repairs the first; stops when the lower bound is reached, else keeps the best.
+/// Sizes count as multiples of `alignment`. The result depends on the arguments alone.
+Placement place(std::span<const Block> blocks, std::int64_t alignment);
+
+/// `bytes` rounded up to a multiple of `alignment`.
+constexpr std::int64_t align_up(std::int64_t bytes, std::int64_t alignment) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
+}  // namespace snug
