@@ -204,6 +204,21 @@ const TensorView& ModelWeights::require(std::string_view name,
   return view;
 }
 
+void ModelWeights::check_tied_head() const {
+  const TensorView* head = find("lm_head.weight");
+  const TensorView* embedding = find("model.embed_tokens.weight");
+  if (head == nullptr || embedding == nullptr) return;
+  const bool same = head->type_name == embedding->type_name && head->shape == embedding->shape &&
+                    std::equal(head->bytes.begin(), head->bytes.end(), embedding->bytes.begin());
+  drop_pages(*head);
+  drop_pages(*embedding);
+  if (same) return;
+  user_error(
+      "{}: config.json ties lm_head.weight to model.embed_tokens.weight, but the files hold both "
+      "with different values. Set tie_word_embeddings to false in config.json.",
+      folder_.string());
+}
+
 void ModelWeights::drop_pages(const TensorView& view) const {
   const auto found = places_.find(view.name);
   check(found != places_.end() && found->second.view->bytes.data() == view.bytes.data(),

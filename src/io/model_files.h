@@ -37,6 +37,9 @@ class ModelWeights {
   const TensorView* find(std::string_view name) const;
   /// The tensor, with this shape. UserError naming it, and where it should be or is.
   const TensorView& require(std::string_view name, std::span<const std::int64_t> shape) const;
+  /// For a model whose config.json ties the head to the embedding: UserError if the files hold a
+  /// head of their own with other values, which transformers would not tie.
+  void check_tied_head() const;
   /// Gives the tensor's pages back.
   void drop_pages(const TensorView& view) const;
 

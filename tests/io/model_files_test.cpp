@@ -138,6 +138,18 @@ TEST_F(ModelFiles, WrongTensorsNameFileAndBothShapes) {
                     HasSubstr("The nearest is 'lm_head.weight'")));
 }
 
+TEST_F(ModelFiles, ATiedHeadMayNotDiffer) {
+  write_model(1000);
+  EXPECT_THAT(user_error_of([&] { ModelWeights(folder_.path()).check_tied_head(); }),
+              HasSubstr("Set tie_word_embeddings to false"));
+  const TemporaryFolder same;
+  const auto zeros = [](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
+    sink(std::vector<std::byte>(static_cast<std::size_t>(byte_count(tensor))));
+  };
+  ModelFolderWriter(kTensors, {}, {}).write(same.path(), zeros);
+  EXPECT_EQ(user_error_of([&] { ModelWeights(same.path()).check_tied_head(); }), "no error");
+}
+
 TEST_F(ModelFiles, FoldersWithoutSafetensorsSayWhatToDo) {
   EXPECT_THAT(open_error(), HasSubstr("no weights"));
   EXPECT_THAT(user_error_of([&] { ModelWeights weights(folder_ / "none"); }),
