@@ -35,7 +35,8 @@ TEST(Decoder, LossGraphIsLegalAndKeepsItsParameterTable) {
   const Graph graph = build_loss(config, {.rows = 2, .length = 7}, 64);
   verify_graph(graph);
   EXPECT_EQ(print_graph(parse_graph(print_graph(graph))), print_graph(graph));
-  // Embedding, final norm; a layer: 2 norms, 4 attention matrices and 3 biases, 2 head norms, 3 MLP.
+  // Embedding, final norm; a layer: 2 norms, 4 attention matrices and 3 biases, 2 head norms, 3
+  // MLP.
   EXPECT_EQ(graph.parameters.size(), 2U + 2U * 14U);
   EXPECT_EQ(graph.parameters.front().uses, 2);
   EXPECT_THAT(graph.parameters.front().tied_names, testing::ElementsAre("lm_head.weight"));
@@ -58,7 +59,8 @@ TEST(Decoder, ParametersAreThoseOfThePublishedShapes) {
 }
 
 TEST(Decoder, GenerationKeepsItsCache) {
-  const Graph graph = build_generation(tiny(), {.tokens = 5, .cache_rows = 32, .logit_rows = 1}, 32);
+  const Graph graph =
+      build_generation(tiny(), {.tokens = 5, .cache_rows = 32, .logit_rows = 1}, 32);
   verify_graph(graph);
   const ValueId cache = graph.find("cache/1/key");
   ASSERT_TRUE(exists(cache));
