@@ -1,0 +1,300 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/attention_forward.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// The target's code comes after foreach_target.h.
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "backend/cpu/attention-inl.h"
+#include "backend/cpu/attention_forward.h"
+#include "backend/cpu/parallel.h"
+#include "backend/cpu/scratch.h"
+
+#ifndef SNUG_ATTENTION_FORWARD_ONCE
+#define SNUG_ATTENTION_FORWARD_ONCE
+namespace snug {
+
+/// A worker's arrays. P stands for the rows of a query tile, D for the head size, both padded
+/// to 16.
+struct ForwardBuffers {
+  std::int64_t padded_rows;
+  std::int64_t padded_dim;
+  float* query;      // [D, P]: q^T * scale * log2(e)
+  float* output;     // [D, P]: unnormalised o^T
+  float* keys;       // [kKeyTile, D]
+  float* values;     // [kKeyTile, D]
+  float* scores;     // [kKeyTile, P]: s^T in units of log2, then p^T
+  float* staging;    // [4, D]
+  float* max;        // [P]
+  float* sum;        // [P]
+  float* factor;     // [P]
+  std::int32_t* at;  // [P]: each row's key index
+};
+
+/// One call, whichever the operands: the keys are those of the tokens or of the cache.
+struct ForwardTask {
+  AttentionShape shape;
+  TokenInput q;
+  TokenInput k;
+  TokenInput v;
+  TokenOutput o;
+  float* lse;            // nullptr: not wanted
+  std::int64_t tokens;   // rows of lse
+  std::int64_t key_row;  // key index of query row 0
+  const QueryTile* tiles;
+  std::int64_t tile_count;
+};
+
+}  // namespace snug
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace snug {
+namespace HWY_NAMESPACE {
+
+template <class T>
+void load_queries(const ForwardTask& task, const QueryTile& tile, int64_t kv_head,
+                  const ForwardBuffers& buffers) {
+  const AttentionShape& shape = task.shape;
+  const int64_t group = shape.group();
+  const int64_t rows = tile.count * group;
+  const auto* q = static_cast<const T*>(task.q.data);
+  for (int64_t r = 0; r < buffers.padded_rows; r += 4) {
+    for (int64_t i = 0; i < 4; ++i) {
+      const bool used = r + i < rows;
+      const int64_t token = tile.first + (r + i) / group;
+      const int64_t head = kv_head * group + (r + i) % group;
+      const T* from = used ? q + token * task.q.stride + head * shape.head_dim : nullptr;
+      widen_row(from, used ? shape.head_dim : 0, shape.scale * kLog2E,
+                buffers.staging + i * buffers.padded_dim, buffers.padded_dim);
+    }
+    transpose(buffers.staging, buffers.padded_dim, 4, buffers.padded_dim, buffers.query + r,
+              buffers.padded_rows);
+  }
+  for (int64_t r = 0; r < buffers.padded_rows; ++r) {
+    const int64_t query = std::min(r, rows - 1) / group;
+    buffers.at[r] = static_cast<int32_t>(task.key_row + tile.first + query);
+    buffers.max[r] = -std::numeric_limits<float>::infinity();
+    buffers.sum[r] = 0;
+  }
+  std::fill_n(buffers.output, buffers.padded_dim * buffers.padded_rows, 0.0F);
+}
+
+/// Turns the scores of one vector of rows into exponentials; updates their maximum and sum, and
+/// leaves the factor by which what was summed before shrinks.
+HWY_INLINE void online_softmax(const ForwardBuffers& buffers, int64_t row, int64_t key,
+                               const Visible& visible, int64_t window) {
+  const F32 d;
+  const int64_t stride = buffers.padded_rows;
+  float* scores = buffers.scores + row;
+  const Vec lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  const Vec old_max = hn::Load(d, buffers.max + row);
+  Vec max = old_max;
+  if (visible.all) {
+    for (int64_t j = visible.begin; j < visible.end; ++j) {
+      max = hn::Max(max, hn::Load(d, scores + j * stride));
+    }
+  } else {
+    const auto at = hn::Load(I32(), buffers.at + row);
+    for (int64_t j = visible.begin; j < visible.end; ++j) {
+      const Vec score =
+          hn::IfThenElse(sees(at, key + j, window), hn::Load(d, scores + j * stride), lowest);
+      hn::Store(score, d, scores + j * stride);
+      max = hn::Max(max, score);
+    }
+  }
+  const Vec base = hn::IfThenZeroElse(hn::Eq(max, lowest), max);  // a row that saw no key yet
+  const Vec factor = exp2_nonpositive(hn::Sub(old_max, base));
+  Vec sum = hn::Mul(hn::Load(d, buffers.sum + row), factor);
+  for (int64_t j = visible.begin; j < visible.end; ++j) {
+    const Vec p = exp2_nonpositive(hn::Sub(hn::Load(d, scores + j * stride), base));
+    hn::Store(p, d, scores + j * stride);
+    sum = hn::Add(sum, p);
+  }
+  hn::Store(max, d, buffers.max + row);
+  hn::Store(sum, d, buffers.sum + row);
+  hn::Store(factor, d, buffers.factor + row);
+}
+
+/// Adds one key tile to the output of all rows, a panel of vectors at a time.
+void visit_tile(const TileView& view, int64_t key, int64_t key_count,
+                const ForwardBuffers& buffers) {
+  const int64_t n = lanes();
+  const int64_t stride = buffers.padded_rows;
+  const int64_t dim = buffers.padded_dim;
+  for (int64_t row = 0; row < view.rows(); row += kBlockVectors * n) {
+    const int64_t left = (view.rows() - row + n - 1) / n;
+    const int vectors = static_cast<int>(std::min<int64_t>(kBlockVectors, left));
+    const Visible visible = visible_keys(view, row, vectors * n, key, key_count);
+    if (visible.end <= visible.begin) continue;
+    multiply_panel<Start::zero>({buffers.keys + visible.begin * dim, dim, 1},
+                                visible.end - visible.begin, buffers.query + row, stride, dim,
+                                vectors, buffers.scores + visible.begin * stride + row, stride);
+    for (int v = 0; v < vectors; ++v) {
+      online_softmax(buffers, row + v * n, key, visible, view.window);
+    }
+    multiply_panel<Start::scaled>({buffers.values + visible.begin * dim, 1, dim}, dim,
+                                  buffers.scores + visible.begin * stride + row, stride,
+                                  visible.end - visible.begin, vectors, buffers.output + row,
+                                  stride, buffers.factor + row);
+  }
+}
+
+template <class T>
+void store_output(const ForwardTask& task, const QueryTile& tile, int64_t kv_head,
+                  const ForwardBuffers& buffers) {
+  const AttentionShape& shape = task.shape;
+  const int64_t group = shape.group();
+  const int64_t rows = tile.count * group;
+  auto* o = static_cast<T*>(task.o.data);
+  for (int64_t r = 0; r < rows; r += 4) {
+    transpose(buffers.output + r, buffers.padded_rows, buffers.padded_dim, 4, buffers.staging,
+              buffers.padded_dim);
+    for (int64_t i = 0; i < std::min<int64_t>(4, rows - r); ++i) {
+      const int64_t token = tile.first + (r + i) / group;
+      const int64_t head = kv_head * group + (r + i) % group;
+      const float sum = buffers.sum[r + i];
+      narrow_row(buffers.staging + i * buffers.padded_dim, shape.head_dim, 1.0F / sum,
+                 o + token * task.o.stride + head * shape.head_dim);
+      if (task.lse != nullptr) {
+        task.lse[head * task.tokens + token] = buffers.max[r + i] * kLn2 + std::log(sum);
+      }
+    }
+  }
+}
+
+template <class T>
+void store_nothing_seen(const ForwardTask& task, const QueryTile& tile, int64_t kv_head) {
+  const AttentionShape& shape = task.shape;
+  const int64_t group = shape.group();
+  for (int64_t token = tile.first; token < tile.first + tile.count; ++token) {
+    T* o = static_cast<T*>(task.o.data) + token * task.o.stride + kv_head * group * shape.head_dim;
+    std::fill_n(o, group * shape.head_dim, T{});
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+      if (task.lse != nullptr) {
+        task.lse[head * task.tokens + token] = -std::numeric_limits<float>::infinity();
+      }
+    }
+  }
+}
+
+template <class T>
+void run_item(const ForwardTask& task, int64_t index, ForwardBuffers buffers) {
+  const AttentionShape& shape = task.shape;
+  // Late tiles see the most keys: they go first.
+  const QueryTile& tile = task.tiles[task.tile_count - 1 - index / shape.kv_heads];
+  const int64_t kv_head = index % shape.kv_heads;
+  if (tile.document == kNoKeys) return store_nothing_seen<T>(task, tile, kv_head);
+  buffers.padded_rows = round_up(tile.count * shape.group(), 16);
+  load_queries<T>(task, tile, kv_head, buffers);
+  const TileView view{.first_query = task.key_row + tile.first,
+                      .queries = tile.count,
+                      .group = shape.group(),
+                      .first_key = tile.document,
+                      .window = shape.window};
+  const int64_t column = kv_head * shape.head_dim;
+  for (int64_t key = view.first_key + view.first_tile(); key < view.end_key(); key += kKeyTile) {
+    const int64_t count = std::min(kKeyTile, view.end_key() - key);
+    load_tile<T>(task.k, key, count, column, shape.head_dim, buffers.keys, buffers.padded_dim);
+    load_tile<T>(task.v, key, count, column, shape.head_dim, buffers.values, buffers.padded_dim);
+    visit_tile(view, key, count, buffers);
+  }
+  store_output<T>(task, tile, kv_head, buffers);
+}
+
+void run_forward_item(const ForwardTask& task, int64_t index, const ForwardBuffers& buffers) {
+  if (task.shape.type == DType::bf16) {
+    run_item<BFloat16>(task, index, buffers);
+  } else {
+    run_item<float>(task, index, buffers);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace snug
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace snug {
+namespace {
+
+HWY_EXPORT(run_forward_item);
+
+std::int64_t padded_rows(const AttentionShape& shape) {
+  return round_up(queries_per_tile(shape) * shape.group(), 16);
+}
+
+// The order and sizes of take_buffers below.
+std::int64_t buffer_bytes(const AttentionShape& shape) {
+  const std::int64_t rows = padded_rows(shape);
+  const std::int64_t dim = round_up(shape.head_dim, 16);
+  return scratch_bytes(2 * dim * rows + 2 * kKeyTile * dim + kKeyTile * rows + 4 * dim + 4 * rows,
+                       sizeof(float));
+}
+
+ForwardBuffers take_buffers(const AttentionShape& shape, float* area) {
+  ForwardBuffers buffers{};
+  const std::int64_t rows = padded_rows(shape);
+  const std::int64_t dim = round_up(shape.head_dim, 16);
+  const auto take = [&area](std::int64_t count) { return std::exchange(area, area + count); };
+  buffers.padded_rows = rows;
+  buffers.padded_dim = dim;
+  buffers.query = take(dim * rows);
+  buffers.output = take(dim * rows);
+  buffers.keys = take(kKeyTile * dim);
+  buffers.values = take(kKeyTile * dim);
+  buffers.scores = take(kKeyTile * rows);
+  buffers.staging = take(4 * dim);
+  buffers.max = take(rows);
+  buffers.sum = take(rows);
+  buffers.factor = take(rows);
+  buffers.at = reinterpret_cast<std::int32_t*>(take(rows));
+  return buffers;
+}
+
+void run_task(const ForwardTask& task, Scratch& scratch, ThreadPool& pool) {
+  const std::int64_t worker_floats = buffer_bytes(task.shape) / std::int64_t{sizeof(float)};
+  auto* area = scratch.take<float>(worker_floats * pool.threads());
+  choose_target();
+  const auto item = HWY_DYNAMIC_DISPATCH(run_forward_item);
+  pool.run(task.tile_count * task.shape.kv_heads, [&](std::int64_t index, int worker) {
+    item(task, index, take_buffers(task.shape, area + worker * worker_floats));
+  });
+}
+
+}  // namespace
+
+std::int64_t attention_forward_scratch(const AttentionShape& shape, std::int64_t tokens,
+                                       int threads) {
+  return scratch_bytes(tokens, sizeof(QueryTile)) + buffer_bytes(shape) * threads;
+}
+
+void attention_forward(const AttentionForward& call, std::span<std::byte> scratch,
+                       ThreadPool& pool) {
+  check_attention(call.shape);
+  Scratch rest(scratch);
+  auto* tiles = rest.take<QueryTile>(call.tokens);
+  const std::int64_t count = make_query_tiles(call.shape, call.doc_start, call.tokens, tiles);
+  run_task({call.shape, call.q, call.k, call.v, call.o, call.lse, call.tokens, 0, tiles, count},
+           rest, pool);
+}
+
+void attention_cached(const AttentionCached& call, std::span<std::byte> scratch, ThreadPool& pool) {
+  check_attention(call.shape);
+  Scratch rest(scratch);
+  auto* tiles = rest.take<QueryTile>(call.queries);
+  const std::int64_t most = queries_per_tile(call.shape);
+  std::int64_t count = 0;
+  for (std::int64_t first = 0; first < call.queries; first += most) {
+    tiles[count++] = {static_cast<std::int32_t>(first),
+                      static_cast<std::int32_t>(std::min(most, call.queries - first)), 0};
+  }
+  run_task({call.shape, call.q, call.k, call.v, call.o, nullptr, call.queries, call.position, tiles,
+            count},
+           rest, pool);
+}
+
+}  // namespace snug
+#endif
