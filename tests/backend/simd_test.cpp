@@ -18,6 +18,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 void exp_all(const float* x, float* y, int64_t count) {
   for (int64_t i = 0; i < count; i += lanes()) store_in(exp_f32(load_in(x, i, count)), y, i, count);
@@ -49,6 +50,7 @@ void round_with(const float* x, const uint16_t* random, BFloat16* y, int64_t cou
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

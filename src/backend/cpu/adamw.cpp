@@ -30,6 +30,7 @@ struct AdamWFactors {
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 RandomStream part_of(const RandomStream* stream, uint32_t part) {
   RandomStream result = stream != nullptr ? *stream : RandomStream{};
@@ -135,6 +136,7 @@ void adamw_elements(const AdamW& call, const AdamWFactors& f, int64_t begin, int
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

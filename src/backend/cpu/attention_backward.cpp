@@ -55,6 +55,7 @@ struct BackwardTask {
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 template <class T>
 float dot(const T* a, const T* b, int64_t count) {
@@ -283,6 +284,7 @@ void run_backward_item(const BackwardTask& task, int64_t index, const BackwardBu
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

@@ -53,6 +53,7 @@ struct ForwardTask {
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 template <class T>
 void load_queries(const ForwardTask& task, const QueryTile& tile, int64_t kv_head,
@@ -212,6 +213,7 @@ void run_forward_item(const ForwardTask& task, int64_t index, const ForwardBuffe
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

@@ -15,6 +15,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 HWY_INLINE float largest(const float* z, int64_t count) {
   const F32 d;
@@ -97,6 +98,7 @@ void cross_entropy_gradient_rows(const LogitsBlock& logits, const SoftmaxState* 
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

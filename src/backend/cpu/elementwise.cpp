@@ -15,6 +15,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 template <class T>
 void add_rows_of(int64_t rows, int64_t columns, RowsIn a, RowsIn b, RowsOut y) {
@@ -59,6 +60,7 @@ void scale_rows(DType from, DType to, int64_t rows, int64_t columns, RowsIn x, f
                           : scale_rows_of<BFloat16, BFloat16>(rows, columns, x, factor, y);
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

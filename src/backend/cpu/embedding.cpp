@@ -16,6 +16,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 template <class T>
 void sum_rows_of(const RowsIn& dy, const uint64_t* keys, int64_t count, int64_t width,
@@ -40,6 +41,7 @@ void embedding_gradient_row(const EmbeddingShape& shape, const RowsIn& dy, const
   write_gradient(dw, id * shape.width, sums, shape.width);
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

@@ -15,6 +15,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 HWY_INLINE int64_t row_offset(const NormShape& shape, int64_t row, int64_t stride) {
   return row / shape.groups * stride + row % shape.groups * shape.width;
@@ -134,6 +135,7 @@ void norm_add_parts(const GradientOutput& out, float* sums, int64_t parts, int64
   write_gradient(out, begin, sums + begin, end - begin);
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

@@ -20,6 +20,7 @@ inline constexpr std::int64_t kSumColumns = 64;
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 template <class T>
 void sum_columns_of(int64_t rows, RowsIn x, int64_t begin, int64_t count,
@@ -68,6 +69,7 @@ float square_sum(DType type, const void* x, int64_t begin, int64_t end) {
   return square_sum_of(static_cast<const BFloat16*>(x) + begin, end - begin);
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

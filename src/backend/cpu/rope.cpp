@@ -14,6 +14,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 template <class T>
 void rotate_tokens(const Rope& call, int64_t begin, int64_t end) {
@@ -45,6 +46,7 @@ void rope_tokens(const Rope& call, int64_t begin, int64_t end) {
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();

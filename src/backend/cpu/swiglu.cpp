@@ -11,6 +11,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
+namespace {
 
 HWY_INLINE Vec sigmoid(Vec x) {
   const Vec one = hn::Set(F32(), 1.0F);
@@ -69,6 +70,7 @@ void silu_mul_grad_rows(const SiluMulGrad& call, int64_t begin, int64_t end) {
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
 HWY_AFTER_NAMESPACE();
