@@ -142,7 +142,7 @@ std::vector<TraceShape> trace_shapes() {
     }
   }
   for (const Kept kept : {Kept::everything, Kept::nothing}) {
-    shapes.push_back({"70b", 80, 8 * 4096, 8192, 1024, 28672, 128256, kept, true, false});
+    shapes.push_back({"70b", 80, 32768, 8192, 1024, 28672, 128256, kept, true, false});
   }
   return shapes;
 }

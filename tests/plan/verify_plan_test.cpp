@@ -38,9 +38,8 @@ TEST_F(BrokenPlan, AnyMissingWaitIsFound) {
     for (Instruction& instruction : program.instructions) {
       for (std::int32_t w = 0; w < instruction.waits; ++w) {
         // The wait moves to the end of the instruction's list, which then ends before it.
-        Wait& last =
-            program.waits[static_cast<std::size_t>(instruction.first_wait + instruction.waits - 1)];
-        std::swap(program.waits[static_cast<std::size_t>(instruction.first_wait + w)], last);
+        Wait* waits = &program.waits[static_cast<std::size_t>(instruction.first_wait)];
+        std::swap(waits[w], waits[instruction.waits - 1]);
         --instruction.waits;
         EXPECT_THAT(complaint(plan_), HasSubstr("does not wait for"));
         ++instruction.waits;

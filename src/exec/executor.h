@@ -1,0 +1,125 @@
+#pragma once
+// Plays the programs of a plan.
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "core/error.h"
+#include "exec/arena.h"
+#include "exec/debug_player.h"
+#include "exec/sequence.h"
+#include "plan/plan.h"
+
+namespace snug {
+
+struct ExecutorOptions {
+  bool profile = false;     ///< measure the time of each kind of op
+  DebugOptions debug = {};  ///< any of them: programs run on one thread, in list order
+};
+
+struct OpTime {
+  Op op{};
+  std::int64_t calls = 0;
+  double seconds = 0;
+};
+
+/// Owns the arenas and what kernels prepare. The compute lane runs on the caller's thread and the
+/// pool; each other lane on a thread of its own. play() allocates nothing.
+class Executor {
+ public:
+  /// Prepares every kernel. `plan` and `pool` must outlive the executor.
+  Executor(const Plan& plan, Arenas arenas, ThreadPool& pool, ExecutorOptions options = {});
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  const Plan& plan() const { return plan_; }
+  const Arenas& arenas() const { return arenas_; }
+
+  /// Plays a program to its end on all lanes. Rethrows the first error of a kernel once every lane
+  /// has stopped; values are undefined then. One call at a time.
+  void play(std::int32_t program);
+
+  std::byte* address(const Location& location) const {
+    return arenas_[location.space].data() + location.offset;
+  }
+  /// The elements of a run-, step- or session-scoped value. T has the size of its element.
+  template <class T>
+  std::span<T> value(std::string_view name) const {
+    return elements<T>(plan_.location(name), name);
+  }
+  /// The elements of a program's input (before it is played) or output (after it).
+  template <class T>
+  std::span<T> value(std::int32_t program, std::string_view name) const {
+    return elements<T>(plan_.location(program, name), name);
+  }
+
+  /// Highest address handed to a kernel so far: operands and scratch, rounded up to the alignment.
+  std::int64_t used_peak(Space space) const;
+  std::int64_t used_peak(std::int32_t program, Phase phase, Space space) const;
+
+  /// Time by kind of op since construction or the last reset, longest first. Empty without
+  /// `profile`. Lanes run side by side: their times are not a sum of the step.
+  std::vector<OpTime> profile() const;
+  void reset_profile();
+
+ private:
+  static constexpr std::size_t kPhases = 4;
+  static constexpr auto kOps = static_cast<std::size_t>(Op::count_);
+  using PhasePeaks = std::array<std::array<std::int64_t, kSpaces>, kPhases>;
+
+  /// What one lane alone touches.
+  struct LaneState {
+    std::vector<PhasePeaks> peaks;  ///< by program
+    std::array<std::int64_t, kOps> calls{};
+    std::array<std::int64_t, kOps> nanoseconds{};
+    std::unique_ptr<ThreadPool> pool;  ///< of lanes other than compute
+    std::thread thread;
+    /// Index of the lane's last finished instruction plus one; kAllDone when it has stopped.
+    alignas(64) std::atomic<std::int32_t> finished{0};
+  };
+
+  template <class T>
+  std::span<T> elements(const Location& location, std::string_view name) const {
+    const OperandLayout& layout = location.layout;
+    check(sizeof(T) == static_cast<std::size_t>(size_of(layout.type.dtype)),
+          "'{}' has elements of {}", name, name_of(layout.type.dtype));
+    check(extent_bytes(layout) == layout.type.bytes(), "'{}' is not dense", name);
+    return {reinterpret_cast<T*>(address(location)),
+            static_cast<std::size_t>(layout.type.shape.elements())};
+  }
+
+  void start_lanes();
+  void lane_main(Lane lane);
+  void play_lane(const Sequence& sequence, Lane lane);
+  void play_all_lanes(const Sequence& sequence);
+  void wait_for(Lane lane, std::int32_t finished);
+  void run_step(const Step& step, LaneState& state, ThreadPool& pool);
+  void note_error() noexcept;
+  LaneState& state(Lane lane) { return lanes_[static_cast<std::size_t>(lane)]; }
+
+  const Plan& plan_;
+  Arenas arenas_;
+  ThreadPool& pool_;
+  ExecutorOptions options_;
+  PreparedChoices prepared_;
+  std::vector<Sequence> sequences_;  ///< by program
+  std::unique_ptr<DebugPlayer> debug_;
+  std::array<LaneState, kLanes> lanes_;
+
+  // What lanes other than compute are told to play.
+  std::int32_t program_ = -1;
+  std::atomic<std::uint32_t> generation_{0};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;
+};
+
+}  // namespace snug

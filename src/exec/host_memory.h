@@ -1,0 +1,22 @@
+#pragma once
+// How much memory this process may still take.
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string_view>
+
+namespace snug {
+
+/// Bytes that can be taken without swapping or being killed: the least of MemAvailable and, for
+/// each control group the process is in, its limit minus what it uses (page cache that the kernel
+/// can drop does not count as used). `root` stands for `/` in tests.
+std::int64_t available_host_memory(const std::filesystem::path& root = "/");
+
+/// The number of kB that a line `KEY: 123 kB` of /proc/meminfo gives, in bytes.
+std::optional<std::int64_t> meminfo_bytes(std::string_view text, std::string_view key);
+
+/// Resident bytes of this process now.
+std::int64_t resident_bytes();
+
+}  // namespace snug
