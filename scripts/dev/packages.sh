@@ -16,6 +16,7 @@ libcli11-dev header CLI/CLI.hpp
 libfmt-dev header fmt/format.h
 libyaml-cpp-dev header yaml-cpp/yaml.h
 libpcre2-dev header pcre2posix.h
+libutf8proc-dev header utf8proc.h
 TABLE
       ;;
     test) cat <<'TABLE'
