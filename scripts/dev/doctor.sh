@@ -61,7 +61,6 @@ command_doctor() {
   library_row Highway hwy/highway.h HWY_MAJOR HWY_MINOR HWY_PATCH
   library_row fmt fmt/core.h FMT_VERSION
   library_row json nlohmann/json.hpp NLOHMANN_JSON_VERSION_MAJOR NLOHMANN_JSON_VERSION_MINOR NLOHMANN_JSON_VERSION_PATCH
-  library_row CLI11 CLI/Version.hpp CLI11_VERSION
   row yaml-cpp "$(pkg-config --modversion yaml-cpp 2>/dev/null || echo missing)"
   row PCRE2 "$(pkg-config --modversion libpcre2-8 2>/dev/null || echo missing)"
   row gtest "$(pkg-config --modversion gtest 2>/dev/null || echo missing)"

@@ -12,7 +12,6 @@ pkg-config tool pkg-config 0
 libdnnl-dev header oneapi/dnnl/dnnl.hpp
 libhwy-dev header hwy/highway.h
 nlohmann-json3-dev header nlohmann/json.hpp
-libcli11-dev header CLI/CLI.hpp
 libfmt-dev header fmt/format.h
 libyaml-cpp-dev header yaml-cpp/yaml.h
 libpcre2-dev header pcre2posix.h

@@ -4,11 +4,6 @@
 # Called through `python -m`, because a script's first line cannot name an interpreter whose path has a space.
 venv_python() { "$root/build/venv/bin/python" "$@"; }
 
-make_venv() {
-  python3 -m venv --clear "$root/build/venv"
-  venv_python -m pip install --upgrade-strategy only-if-needed wheel
-}
-
 # A CPU build of torch is asked for first, so that no CUDA libraries come along where there is a choice.
 install_torch() {
   local version
@@ -28,7 +23,7 @@ need_python() {
   [ -e "$stamp" ] && venv_python -c '' 2>/dev/null && return
   need_packages python
   if ! venv_python -c '' 2>/dev/null; then
-    quietly venv "making build/venv" make_venv || exit 1
+    quietly venv "making build/venv" python3 -m venv --clear "$root/build/venv" || exit 1
   fi
   grep -q '^torch==' "$file" && need_disk 4 "installing ${file#"$root"/}"
   quietly pip "installing ${file#"$root"/}" install_requirements "$file" || exit 1

@@ -43,8 +43,8 @@ void add_loss(CaseGraph& c, int outputs) {
   for (int i = 0; i < outputs; ++i) {
     ValueId y = c.outputs[static_cast<std::size_t>(i)];
     const std::int64_t size = e.shape(y).elements();
-    const ValueId weights = builder.input(fmt::format("weights{}", i), {DType::f64, {size}},
-                                          Role::input, Scope::call);
+    const ValueId weights =
+        builder.input(fmt::format("weights{}", i), {DType::f64, {size}}, Role::input, Scope::call);
     const ValueId sum = e.reduce_sum(e.mul(e.reshape(y, {size}), weights), 0);
     const ValueId scalar = e.reshape(sum, {});
     loss = exists(loss) ? e.add(loss, scalar) : scalar;
@@ -113,8 +113,9 @@ std::vector<std::vector<double>> run_gradients(const Graph& graph, const OpCase&
   run.run();
   std::vector<std::vector<double>> gradients;
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {
-    gradients.push_back(c.inputs[i].differentiate ? run.get(fmt::format("{}.grad", built.input_name(i)))
-                                                  : std::vector<double>{});
+    gradients.push_back(c.inputs[i].differentiate
+                            ? run.get(fmt::format("{}.grad", built.input_name(i)))
+                            : std::vector<double>{});
   }
   return gradients;
 }

@@ -189,10 +189,10 @@ inline CaseGraph build_case(const OpCase& c, DType type = DType::f64) {
     const CaseInput& input = c.inputs[i];
     built.values.push_back(fill_values(input, random));
     const DType held = input.fill == Fill::indices ? DType::i32 : input.wide ? sums : type;
-    built.inputs.push_back(
-        input.fill == Fill::absent
-            ? kNoValue
-            : builder.input(built.input_name(i), {held, input.shape}, Role::activation, Scope::call));
+    built.inputs.push_back(input.fill == Fill::absent
+                               ? kNoValue
+                               : builder.input(built.input_name(i), {held, input.shape},
+                                               Role::activation, Scope::call));
   }
   Attributes attributes = c.attributes;
   if (attributes.has("dtype")) attributes.set("dtype", std::string(name_of(type)));
