@@ -17,7 +17,7 @@ constexpr std::uint32_t kInside = 0x7fffU;
 constexpr std::uint32_t kOpen = 0x8000U;
 constexpr std::uint32_t kNextJob = 0x10000U;
 
-constexpr int kSpins = 500;           // about 20 microseconds of pauses before sleeping
+constexpr int kSpins = 5000;          // about 200 microseconds of pauses before sleeping
 constexpr int kChunksPerWorker = 16;  // evens out unequal indices
 
 std::uint32_t job_number(std::uint32_t state) { return state / kNextJob; }

@@ -1,0 +1,335 @@
+// The loops around the register tile. Work is shared out in tiles of C. A worker packs the B panels
+// of its tile into room of its own, where they stay in its cache for all tiles of the same columns.
+// A's panels are packed by all workers beforehand, or, where that is a copy, by each tile.
+// A sum runs over k in order, whatever the chunks, tiles and threads are.
+
+#include "backend/cpu/gemm.h"
+
+#include <algorithm>
+
+#include "backend/cpu/gemm_engine.h"
+#include "core/error.h"
+
+namespace snug {
+namespace {
+
+constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;  // packed A; sums of C between k chunks
+constexpr std::int64_t kChunkCols = 4096;                    // of such sums
+constexpr std::int64_t kTileRows = 64;
+constexpr std::int64_t kMinTileCols = 64;
+constexpr std::int64_t kCollectedCols = 512;  // of a tile whose sums are collected, at most
+constexpr std::int64_t kTilesPerThread = 4;
+constexpr std::int64_t kAlignment = 64;
+constexpr std::int64_t kFloat = sizeof(float);
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+constexpr std::int64_t aligned(std::int64_t bytes) { return round_up(bytes, kAlignment); }
+
+struct Range {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t size() const { return end - begin; }
+};
+
+// The i-th of equal pieces, the last one shorter.
+Range piece(std::int64_t i, std::int64_t size, std::int64_t total) {
+  return {i * size, std::min(total, (i + 1) * size)};
+}
+
+// Equal pieces of `total`, each a multiple of `unit` and at most `limit` (but at least one unit).
+std::int64_t equal_piece(std::int64_t total, std::int64_t limit, std::int64_t unit) {
+  const std::int64_t units = std::max<std::int64_t>(1, ceil_div(total, unit));
+  const std::int64_t pieces = ceil_div(units, std::max<std::int64_t>(1, limit / unit));
+  return ceil_div(units, pieces) * unit;
+}
+
+bool in_bf16(const GemmShape& shape, Isa isa) {
+  return shape.a == DType::bf16 && shape.b == DType::bf16 && isa >= Isa::avx512_bf16;
+}
+
+GemmLayout layout_of(const GemmShape& shape, Isa isa) {
+  return in_bf16(shape, isa) ? bf16_layout() : f32_layout(isa);
+}
+
+// How a product is cut, and where its scratch lies:
+// [packed A][sums of C between chunks of k][one room a worker: mark, B, A, sums].
+struct Blocks {
+  bool late_a = false;       // a tile packs its own A panels
+  bool adds_chunks = false;  // k is cut into chunks
+  bool collects = false;     // a tile's sums are collected before they are stored
+  std::int64_t chunk_m = 0;
+  std::int64_t chunk_n = 0;
+  std::int64_t chunk_k = 0;
+  std::int64_t tile_m = 0;
+  std::int64_t tile_n = 0;
+  std::int64_t a_bytes = 0;
+  std::int64_t chunk_sums_bytes = 0;
+  std::int64_t own_b_bytes = 0;
+  std::int64_t own_a_bytes = 0;
+  std::int64_t own_sums_bytes = 0;
+
+  std::int64_t own_bytes() const { return kAlignment + own_b_bytes + own_a_bytes + own_sums_bytes; }
+  std::int64_t bytes(int threads) const {
+    return a_bytes + chunk_sums_bytes + own_bytes() * threads;
+  }
+};
+
+Blocks cut(const GemmShape& shape, const GemmLayout& layout) {
+  const auto [mr, nr, k_step, element, tile_bytes, tile_cols, k_block, late_a] = layout;
+  Blocks blocks;
+  blocks.late_a = late_a && shape.a_k_contiguous;
+  const std::int64_t most_k = tile_bytes / (tile_cols * element) / k_step * k_step;
+  blocks.chunk_k = equal_piece(shape.k, most_k, k_step);
+  blocks.adds_chunks = shape.k > most_k;
+  blocks.collects = shape.rounding || shape.k > k_block;
+  const std::int64_t full_m = round_up(shape.m, mr);
+  const std::int64_t full_n = round_up(shape.n, nr);
+  blocks.chunk_n = std::min(full_n, blocks.adds_chunks ? round_up(kChunkCols, nr) : full_n);
+  std::int64_t most_m = full_m;
+  if (!blocks.late_a) most_m = std::min(most_m, kChunkBytes / (blocks.chunk_k * element));
+  if (blocks.adds_chunks) most_m = std::min(most_m, kChunkBytes / (blocks.chunk_n * kFloat));
+  blocks.chunk_m = equal_piece(shape.m, most_m, mr);
+  blocks.tile_m = std::min(round_up(kTileRows, mr), blocks.chunk_m);
+  std::int64_t most_n = tile_bytes / (blocks.chunk_k * element);
+  if (blocks.collects) most_n = std::min(most_n, kCollectedCols);
+  blocks.tile_n = equal_piece(blocks.chunk_n, most_n, nr);
+
+  // Bounds, which do not shrink when m, n or k grow as the pieces above can.
+  const std::int64_t bound_k = std::clamp(round_up(shape.k, k_step), k_step, most_k);
+  const auto bound = [](std::int64_t full, std::int64_t row, std::int64_t most, std::int64_t unit) {
+    return aligned(std::min(full * row, std::max(most, unit * row)));
+  };
+  if (!blocks.late_a) blocks.a_bytes = bound(full_m, bound_k * element, kChunkBytes, mr);
+  if (blocks.adds_chunks) {
+    blocks.chunk_sums_bytes = bound(full_m, blocks.chunk_n * kFloat, kChunkBytes, mr);
+  }
+  blocks.own_b_bytes = bound(full_n, bound_k * element, tile_bytes, nr);
+  if (blocks.late_a) blocks.own_a_bytes = aligned(mr * bound_k * element);
+  const std::int64_t collected = round_up(kTileRows, mr) * std::min(full_n, kCollectedCols);
+  blocks.own_sums_bytes =
+      aligned((blocks.collects ? std::max(collected, mr * nr) : mr * nr) * kFloat);
+  return blocks;
+}
+
+class Product {
+ public:
+  Product(const GemmShape& shape, const GemmMatrix& a, const GemmMatrix& b,
+          const GemmOutput& output, const GemmEngine& engine, std::byte* scratch, ThreadPool& pool)
+      : shape_(shape),
+        a_(a),
+        b_(b),
+        output_(output),
+        engine_(engine),
+        layout_(engine.layout),
+        blocks_(cut(shape, engine.layout)),
+        pool_(pool),
+        packed_a_(scratch),
+        chunk_sums_(reinterpret_cast<float*>(packed_a_ + blocks_.a_bytes)),
+        rooms_(packed_a_ + blocks_.a_bytes + blocks_.chunk_sums_bytes) {}
+
+  void run() {
+    for (std::int64_t m = 0; m < shape_.m; m += blocks_.chunk_m) {
+      rows_ = {m, std::min(shape_.m, m + blocks_.chunk_m)};
+      for (std::int64_t n = 0; n < shape_.n; n += blocks_.chunk_n) {
+        cols_ = {n, std::min(shape_.n, n + blocks_.chunk_n)};
+        std::int64_t k = 0;
+        do {
+          ks_ = {k, std::min(shape_.k, k + blocks_.chunk_k)};
+          if (!blocks_.late_a && (n == 0 || blocks_.adds_chunks)) pack_a();
+          multiply();
+          k = ks_.end;
+        } while (k < shape_.k);
+      }
+    }
+  }
+
+ private:
+  // Packs A's chunk. Where rows are not contiguous in k, all panels advance together along k.
+  void pack_a() {
+    const std::int64_t panels = ceil_div(rows_.size(), layout_.mr);
+    const std::int64_t k_piece = a_.k_contiguous ? ks_.size() : 64;
+    const std::int64_t count = a_.k_contiguous ? panels : ceil_div(ks_.size(), k_piece);
+    pool_.run(count, [&](std::int64_t i, int) {
+      const Range ks = a_.k_contiguous ? Range{0, ks_.size()} : piece(i, k_piece, ks_.size());
+      const Range some = a_.k_contiguous ? Range{i, i + 1} : Range{0, panels};
+      for (std::int64_t p = some.begin; p < some.end; ++p) {
+        const Range rows = piece(p, layout_.mr, rows_.size());
+        engine_.pack_a(
+            a_, rows_.begin + rows.begin, rows.size(), ks_.begin + ks.begin, ks.size(),
+            packed_a_ + panel_bytes(layout_.mr, chunk_k()) * p + panel_bytes(layout_.mr, ks.begin));
+      }
+    });
+  }
+
+  // All tiles of the chunk, those of the same columns one after the other; smaller ones when there
+  // are too few to keep every thread busy.
+  void multiply() {
+    std::int64_t tile_m = blocks_.tile_m;
+    std::int64_t tile_n = blocks_.tile_n;
+    const auto tiles = [&] {
+      return ceil_div(rows_.size(), tile_m) * ceil_div(cols_.size(), tile_n);
+    };
+    const std::int64_t wanted = pool_.threads() == 1 ? 1 : kTilesPerThread * pool_.threads();
+    if (tiles() < wanted) tile_m = round_up(tile_m / 2, layout_.mr);
+    while (tiles() < wanted && tile_n > kMinTileCols) tile_n = round_up(tile_n / 2, layout_.nr);
+    for (int worker = 0; worker < pool_.threads(); ++worker) room(worker).mark() = -1;
+    const std::int64_t tall = ceil_div(rows_.size(), tile_m);
+    pool_.run(tiles(), [&](std::int64_t i, int worker) {
+      const Room own = room(worker);
+      const Range cols = piece(i / tall, tile_n, cols_.size());
+      if (own.mark() != i / tall) pack_b(cols, own.b);
+      own.mark() = i / tall;
+      if (engine_.begin != nullptr) engine_.begin();
+      multiply_tile(piece(i % tall, tile_m, rows_.size()), cols, own);
+      if (engine_.end != nullptr) engine_.end();
+    });
+  }
+
+  // A worker's scratch.
+  struct Room {
+    std::byte* base;
+    std::byte* b;
+    std::byte* a;
+    float* sums;
+    // Which columns' B panels lie in `b`.
+    std::int64_t& mark() const { return *reinterpret_cast<std::int64_t*>(base); }
+  };
+
+  Room room(int worker) const {
+    std::byte* const base = rooms_ + worker * blocks_.own_bytes();
+    std::byte* const b = base + kAlignment;
+    std::byte* const a = b + blocks_.own_b_bytes;
+    return {base, b, a, reinterpret_cast<float*>(a + blocks_.own_a_bytes)};
+  }
+
+  void pack_b(Range cols, std::byte* to) const {
+    const std::int64_t panels = ceil_div(cols.size(), layout_.nr);
+    const std::int64_t k_piece = b_.k_contiguous ? std::max<std::int64_t>(1, ks_.size()) : 64;
+    for (std::int64_t k = 0; k < ks_.size(); k += k_piece) {
+      for (std::int64_t p = 0; p < panels; ++p) {
+        const Range panel = piece(p, layout_.nr, cols.size());
+        engine_.pack_b(b_, cols_.begin + cols.begin + panel.begin, panel.size(), ks_.begin + k,
+                       std::min(k_piece, ks_.size() - k),
+                       to + panel_bytes(layout_.nr, chunk_k()) * p + panel_bytes(layout_.nr, k));
+      }
+    }
+  }
+
+  // One tile of C, k block by k block. The panel that is used again at once is the outer one.
+  void multiply_tile(Range rows, Range cols, const Room& own) const {
+    const bool first_chunk = ks_.begin == 0;
+    const bool last_chunk = ks_.end == shape_.k;
+    std::int64_t width = layout_.nr;
+    float* sums = own.sums;
+    if (blocks_.adds_chunks) {
+      width = blocks_.chunk_n;
+      sums = chunk_sums_ + rows.begin * width + cols.begin;
+    } else if (blocks_.collects) {
+      width = round_up(cols.size(), layout_.nr);
+    }
+    const bool collects = blocks_.collects || blocks_.adds_chunks;
+    const std::int64_t block = equal_piece(chunk_k(), layout_.k_block, layout_.k_step);
+    std::int64_t k = 0;
+    do {
+      const Range ks{k, std::min(chunk_k(), k + block)};
+      const auto micro = [&](const std::byte* a, std::int64_t row, std::int64_t col) {
+        float* const c = collects ? sums + (row - rows.begin) * width + col - cols.begin : sums;
+        const std::byte* const b =
+            own.b + panel_bytes(layout_.nr, chunk_k()) * ((col - cols.begin) / layout_.nr) +
+            panel_bytes(layout_.nr, ks.begin);
+        engine_.micro(a, b, ks.size() / layout_.k_step, c, width, !first_chunk || ks.begin > 0);
+        if (!collects) {
+          store({row, std::min(rows.end, row + layout_.mr)},
+                {col, std::min(cols.end, col + layout_.nr)}, c, width);
+        }
+      };
+      if (blocks_.late_a) {
+        for (std::int64_t row = rows.begin; row < rows.end; row += layout_.mr) {
+          const std::byte* const a =
+              late_a_panel({row, std::min(rows.end, row + layout_.mr)}, ks, own.a);
+          for (std::int64_t col = cols.begin; col < cols.end; col += layout_.nr) micro(a, row, col);
+        }
+      } else {
+        for (std::int64_t col = cols.begin; col < cols.end; col += layout_.nr) {
+          for (std::int64_t row = rows.begin; row < rows.end; row += layout_.mr) {
+            micro(packed_a_ + panel_bytes(layout_.mr, chunk_k()) * (row / layout_.mr) +
+                      panel_bytes(layout_.mr, ks.begin),
+                  row, col);
+          }
+        }
+      }
+      k = ks.end;
+    } while (k < chunk_k());
+    if (collects && last_chunk) store(rows, cols, sums, width);
+  }
+
+  const std::byte* late_a_panel(Range rows, Range ks, std::byte* to) const {
+    const std::int64_t count = std::min(ks.size(), ks_.size() - ks.begin);
+    engine_.pack_a(a_, rows_.begin + rows.begin, rows.size(), ks_.begin + ks.begin, count, to);
+    return to;
+  }
+
+  void store(Range rows, Range cols, const float* sums, std::int64_t width) const {
+    engine_.store(output_, sums, width, rows_.begin + rows.begin, cols_.begin + cols.begin,
+                  rows.size(), cols.size());
+  }
+
+  // k of the present chunk with the panels' padding.
+  std::int64_t chunk_k() const { return round_up(ks_.size(), layout_.k_step); }
+  std::int64_t panel_bytes(std::int64_t rows, std::int64_t k) const {
+    return rows * k * layout_.element_bytes;
+  }
+
+  const GemmShape shape_;
+  const GemmMatrix& a_;
+  const GemmMatrix& b_;
+  const GemmOutput& output_;
+  const GemmEngine& engine_;
+  const GemmLayout& layout_;
+  const Blocks blocks_;
+  ThreadPool& pool_;
+  std::byte* const packed_a_;
+  float* const chunk_sums_;
+  std::byte* const rooms_;
+  Range rows_;  // the present chunk
+  Range cols_;
+  Range ks_;
+};
+
+void check_operands(const GemmShape& shape, const GemmOutput& output) {
+  const auto stored = [](DType type) { return type == DType::bf16 || type == DType::f32; };
+  check(shape.m >= 0 && shape.n >= 0 && shape.k >= 0, "a product of {} x {} x {}", shape.m, shape.n,
+        shape.k);
+  check(stored(shape.a) && stored(shape.b) && stored(output.dtype) && stored(output.bias_dtype),
+        "a product takes bf16 and f32");
+  check(!output.rounding || output.dtype == DType::bf16, "stochastic rounding is to bf16");
+}
+
+}  // namespace
+
+std::int64_t gemm_scratch(const GemmShape& shape, Isa isa, int threads) {
+  return cut(shape, layout_of(shape, isa)).bytes(threads);
+}
+
+void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const GemmMatrix& a, const GemmMatrix& b,
+          const GemmOutput& output, Isa isa, std::span<std::byte> scratch, ThreadPool& pool) {
+  const GemmShape shape{.m = m,
+                        .n = n,
+                        .k = k,
+                        .a = a.dtype,
+                        .b = b.dtype,
+                        .a_k_contiguous = a.k_contiguous,
+                        .rounding = output.rounding.has_value()};
+  check_operands(shape, output);
+  if (m == 0 || n == 0) return;
+  const GemmEngine engine = in_bf16(shape, isa) ? bf16_engine(isa) : f32_engine();
+  check(engine.layout == layout_of(shape, isa), "Highway dispatches to another set than {}",
+        name_of(isa));
+  const std::int64_t needed = gemm_scratch(shape, isa, pool.threads());
+  check(static_cast<std::int64_t>(scratch.size()) >= needed, "{} bytes of scratch, {} needed",
+        scratch.size(), needed);
+  Product(shape, a, b, output, engine, scratch.data(), pool).run();
+}
+
+}  // namespace snug
