@@ -19,6 +19,7 @@ std::vector<Part> parts_of(const StepModule& module, const std::vector<Liveness>
   const auto set = [&](std::int32_t program, Part part) {
     if (program < 0) return;
     Part& now = parts[static_cast<std::size_t>(program)];
+    if (now == Part::session) return;  // a generation's script names its prefill and decode
     check(now == Part::outside || now == part, "program '{}' plays two parts",
           module.programs[static_cast<std::size_t>(program)].name);
     now = part;

@@ -170,31 +170,34 @@ void merge(NullReport& into, const NullReport& from) {
   }
 }
 
-/// Steps of one and of two micro-batches, for each bucket.
+/// Every program outside the step, then steps of one and of two micro-batches for each bucket.
 std::vector<ScriptCall> sample_calls(const StepModule& module) {
+  const StepScript& script = module.script;
   std::vector<ScriptCall> calls;
   std::vector<bool> of_step(module.programs.size(), false);
-  std::vector<ScriptCall> step;
-  const auto add_step = [&](std::span<const std::int32_t> slots) {
-    module.script.expand(slots, step);
-    calls.insert(calls.end(), step.begin(), step.end());
-  };
   const auto belongs = [&](std::int32_t program) {
     if (program >= 0) of_step[static_cast<std::size_t>(program)] = true;
   };
-  belongs(module.script.update);
-  for (const StepScript::Bucket& bucket : module.script.buckets) {
-    belongs(bucket.first);
-    belongs(bucket.next);
+  if (script.update >= 0) {
+    belongs(script.update);
+    for (const StepScript::Bucket& bucket : script.buckets) {
+      belongs(bucket.first);
+      belongs(bucket.next);
+    }
   }
   for (std::size_t p = 0; p < of_step.size(); ++p) {
     if (!of_step[p]) calls.push_back({static_cast<std::int32_t>(p), -1});
   }
-  for (std::size_t b = 0; b < module.script.buckets.size(); ++b) {
-    const StepScript::Bucket& bucket = module.script.buckets[b];
-    const auto slot = static_cast<std::int32_t>(b);
-    if (bucket.whole_step >= 0 || bucket.first >= 0) add_step(std::array{slot});
-    if (bucket.first >= 0 && bucket.next >= 0) add_step(std::array{slot, slot});
+  if (script.update < 0) return calls;
+  std::vector<ScriptCall> step;
+  for (std::size_t b = 0; b < script.buckets.size(); ++b) {
+    const StepScript::Bucket& bucket = script.buckets[b];
+    if (bucket.first < 0) continue;
+    for (const std::size_t slots : {std::size_t{1}, std::size_t{2}}) {
+      if (slots > 1 && bucket.next < 0) continue;
+      script.expand(std::vector<std::int32_t>(slots, static_cast<std::int32_t>(b)), step);
+      calls.insert(calls.end(), step.begin(), step.end());
+    }
   }
   return calls;
 }
