@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/isa.h"
 #include "backend/host_threads.h"
 #include "backend/reference/reference.h"
@@ -52,7 +53,9 @@ Target make_target(const DeviceSettings& settings) {
 
 std::unique_ptr<KernelSource> make_backend(const Target& target) {
   if (target.backend == "reference") return std::make_unique<ReferenceBackend>();
-  internal_error("there is no back end '{}'", target.backend);
+  check(target.backend == "cpu", "there is no back end '{}'", target.backend);
+  cap_isa(target.isa);
+  return std::make_unique<CpuBackend>();
 }
 
 }  // namespace snug

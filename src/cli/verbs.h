@@ -25,6 +25,11 @@ std::span<const Verb> verb_table();
 int run_snug(std::span<const std::string> arguments, std::span<const Verb> verbs, Console& console);
 
 // Each in its own file, verb_NAME.cpp.
+int run_bench(const Command& command, Console& console);
+int run_eval(const Command& command, Console& console);
+int run_explain(const Command& command, Console& console);
 int run_help(const Command& command, Console& console);
+int run_plan(const Command& command, Console& console);
+int run_train(const Command& command, Console& console);
 
 }  // namespace snug

@@ -53,9 +53,11 @@ class Differentiator {
   void find_needed() {
     for (const Parameter& parameter : graph_.parameters) {
       if (!parameter.trainable) continue;
-      check(parameter.storage.size() == 1, "trainable parameter '{}' lies in {} pieces",
-            parameter.name, parameter.storage.size());
-      const ValueId value = graph_.find(parameter.storage.front().value);
+      const auto weight = std::find_if(parameter.storage.begin(), parameter.storage.end(),
+                                       [](const auto& s) { return s.component == "weight"; });
+      check(weight != parameter.storage.end() && weight->format == "plain",
+            "trainable parameter '{}' is not stored as it is", parameter.name);
+      const ValueId value = graph_.find(weight->value);
       check(exists(value), "the graph has no value for trainable parameter '{}'", parameter.name);
       parameter_of_[at(value)] = &parameter;
       needed_[at(value)] = true;

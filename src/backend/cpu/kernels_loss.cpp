@@ -1,0 +1,98 @@
+// The head and its loss.
+
+#include <algorithm>
+
+#include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/head_loss.h"
+
+namespace snug::cpu {
+namespace {
+
+/// Logits of about 64 MiB when the graph leaves the chunk open.
+constexpr std::int64_t kDefaultChunkBytes = 64 << 20;
+
+HeadLoss shape_of(const OperandLayout& x, const OperandLayout& w, const Attributes& attributes) {
+  HeadLoss shape{.type = x.type.dtype,
+                 .tokens = x.type.shape[0],
+                 .width = x.type.shape[1],
+                 .vocabulary = w.type.shape[0]};
+  const std::int64_t chunk = attributes.integer_or("chunk_rows", 0);
+  shape.chunk_rows =
+      chunk > 0 ? chunk : std::max<std::int64_t>(16, kDefaultChunkBytes / (4 * shape.vocabulary));
+  shape.chunk_rows = std::min(shape.chunk_rows, std::max<std::int64_t>(1, shape.tokens));
+  return shape;
+}
+
+template <class Layouts>
+HeadLoss gradient_shape(const OperandLayout& x, const OperandLayout& w,
+                        const Attributes& attributes, const Layouts& outputs) {
+  HeadLoss shape = shape_of(x, w, attributes);
+  shape.gradients = true;
+  shape.weight_gradient = outputs.size() > 2;
+  return shape;
+}
+
+std::int64_t loss_grant(const KernelQuery& query) {
+  return head_loss_scratch(shape_of(query.inputs[0], query.inputs[1], query.attributes),
+                           query.target.isa, query.target.threads);
+}
+
+HeadLossCall loss_call(const KernelCall& call, const HeadLoss& shape) {
+  return {.shape = shape,
+          .x = rows_in(call.inputs[0]),
+          .w = rows_in(call.inputs[1]),
+          .labels = call.inputs[2].as<std::int32_t>(),
+          .weight = 1,
+          .dx = {},
+          .dw = std::nullopt};
+}
+
+void loss_run(const KernelCall& call) {
+  const HeadLoss shape = shape_of(call.inputs[0].layout, call.inputs[1].layout, call.attributes);
+  *call.outputs[0].as<float>() =
+      static_cast<float>(head_loss(loss_call(call, shape), isa_of(call), call.scratch, call.pool));
+}
+
+std::int64_t grad_grant(const KernelQuery& query) {
+  return head_loss_scratch(
+      gradient_shape(query.inputs[0], query.inputs[1], query.attributes, query.outputs),
+      query.target.isa, query.target.threads);
+}
+
+void grad_run(const KernelCall& call) {
+  const HeadLoss shape =
+      gradient_shape(call.inputs[0].layout, call.inputs[1].layout, call.attributes, call.outputs);
+  HeadLossCall head = loss_call(call, shape);
+  head.weight = *call.inputs[3].as<float>();
+  head.dx = rows_out(call.outputs[1]);
+  RandomStream stream;
+  if (shape.weight_gradient) head.dw = gradient_output(call, 2, 4, 5, stream);
+  *call.outputs[0].as<float>() =
+      static_cast<float>(head_loss(head, isa_of(call), call.scratch, call.pool));
+}
+
+std::optional<std::string> refuses(const KernelQuery& query) {
+  if (query.inputs[0].type.dtype != query.inputs[1].type.dtype) return "x and w of two types";
+  return needs_bf16_or_f32(query);
+}
+
+constexpr Kernel kKernels[] = {
+    {.name = "cpu_head_loss",
+     .op = Op::head_loss,
+     .refuses = refuses,
+     .grant = loss_grant,
+     .prepare = remember_isa,
+     .run = loss_run},
+    {.name = "cpu_head_loss_grad",
+     .op = Op::head_loss_grad,
+     .refuses = refuses,
+     .grant = grad_grant,
+     .prepare = remember_isa,
+     .run = grad_run},
+};
+
+}  // namespace
+
+std::span<const Kernel> losses() { return kKernels; }
+
+}  // namespace snug::cpu

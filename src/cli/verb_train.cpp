@@ -1,0 +1,40 @@
+#include <fmt/ostream.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/verbs.h"
+#include "core/settings_load.h"
+#include "train/trainer.h"
+
+namespace snug {
+
+int run_train(const Command& command, Console& console) {
+  require_setting(command.settings, "model_name_or_path", "train");
+  require_setting(command.settings, "train_file", "train");
+  Trainer trainer(command.settings, {console.talk, console.talk_terminal.is_terminal});
+  const TrainResult result = trainer.run();
+  if (command.json) {
+    const DatasetCounts& rows = trainer.counts();
+    nlohmann::ordered_json json = {{"schema", 1},
+                                   {"steps", result.steps},
+                                   {"first_loss", result.first_loss},
+                                   {"last_loss", result.last_loss},
+                                   {"seconds", result.seconds},
+                                   {"tokens", result.tokens},
+                                   {"tokens_per_second", result.tokens_per_second()},
+                                   {"planned_peak_bytes", result.planned_peak_bytes},
+                                   {"used_peak_bytes", result.used_peak_bytes},
+                                   {"peak_rss_bytes", result.peak_rss_bytes},
+                                   {"rows", rows.rows},
+                                   {"cut", rows.cut},
+                                   {"dropped", rows.dropped},
+                                   {"micro_batch", trainer.recipe().micro_rows},
+                                   {"gradient_accumulation_steps", trainer.recipe().accumulation},
+                                   {"output_dir", result.output_dir.string()}};
+    if (result.eval_loss != 0) json["eval_loss"] = result.eval_loss;
+    fmt::print(console.out, "{}\n", json.dump());
+  }
+  return result.signal == 0 ? kDone : 128 + result.signal;
+}
+
+}  // namespace snug

@@ -1,0 +1,173 @@
+#include "passes/pipeline.h"
+
+#include <algorithm>
+
+#include "ir/builder.h"
+#include "passes/accumulate.h"
+#include "passes/adamw.h"
+#include "passes/autodiff.h"
+#include "passes/chunk_loss.h"
+#include "passes/extract.h"
+#include "passes/precision.h"
+#include "passes/recompute.h"
+
+namespace snug {
+namespace {
+
+/// The objective is scalar/loss_weight (1 / labels of the step) times the summed loss.
+Pass autodiff_pass(const AutodiffOptions& options) {
+  return {.name = "autodiff",
+          .needs = {facts::kTyped},
+          .gives = {facts::kDifferentiated, facts::kGradientsComplete},
+          .breaks = {},
+          .equality = Equality::exact,
+          .run = [options](Graph graph) {
+            const ValueId weight = Builder(graph).input("scalar/loss_weight", {DType::f32, Shape{}},
+                                                        Role::scalar, Scope::run);
+            const ValueId loss = graph.find("metric/loss");
+            return differentiate(std::move(graph), loss, weight, options);
+          }};
+}
+
+}  // namespace
+
+std::vector<Pass> training_passes(const Settings& settings) {
+  return {
+      // Storage types first: every later rule reads types.
+      precision_pass(settings.precision),
+      // The chunk is an attribute of the loss op; its gradient rule copies it.
+      chunk_loss_pass(settings.loss),
+      // Loss graph to loss and gradients. What backward reads is now visible.
+      autodiff_pass({gradient_dtype(settings.precision), settings.run.seed}),
+      // Updates read complete gradients, so they come after all of backward.
+      adamw_pass(settings.optimizer, settings.run.seed),
+      // Last of the rewrites: a pass after it that merged equal nodes would undo it.
+      recompute_pass(settings.recompute),
+  };
+}
+
+namespace {
+
+bool in_micro(const Node& node) {
+  return node.phase == Phase::forward || node.phase == Phase::backward;
+}
+bool in_update(const Node& node) { return node.phase == Phase::update; }
+bool in_init(const Node& node) { return node.phase == Phase::init; }
+bool in_step(const Node& node) { return node.phase != Phase::init; }
+
+/// The loss without gradients.
+Graph evaluation_graph(const Graph& loss, const Settings& settings) {
+  return run_passes(loss, {precision_pass(settings.precision), chunk_loss_pass(settings.loss)},
+                    nullptr);
+}
+
+Graph evaluation_program(const Graph& graph, std::int64_t length) {
+  return extract_program(graph, fmt::format("eval.{}", length), in_step);
+}
+
+class StepCompiler {
+ public:
+  StepCompiler(const ModelConfig& config, const StepRequest& request, const Settings& settings,
+               PipelineTrace* trace)
+      : config_(config), request_(request), settings_(settings), trace_(trace) {}
+
+  StepModule run() {
+    check(!request_.lengths.empty(), "a step without a bucket");
+    for (const std::int64_t length : request_.lengths) add_bucket(length);
+    return std::move(module_);
+  }
+
+ private:
+  void add_bucket(std::int64_t length) {
+    const bool longest = length == request_.lengths.back();
+    const BatchCapacity batch{request_.rows, length};
+    StepScript::Bucket bucket{.rows = request_.rows, .length = length};
+    const Graph loss = build_loss(config_, batch, request_.rope_positions);
+    std::vector<Pass> passes = training_passes(settings_);
+    if (request_.accumulate) passes.push_back(open_accumulation_pass());
+    const Graph step = run_passes(loss, passes, longest ? trace_ : nullptr);
+    if (request_.accumulate) {
+      Graph micro = extract_program(step, fmt::format("micro.{}.first", length), in_micro);
+      Graph next = run_passes(micro, {accumulate_pass(settings_.run.seed)}, nullptr);
+      next.rename(fmt::format("micro.{}.next", length));
+      bucket.first = add(std::move(micro));
+      bucket.next = add(std::move(next));
+    } else {
+      bucket.whole_step = add(extract_program(step, fmt::format("step.{}", length), in_step));
+    }
+    if (request_.evaluate) {
+      bucket.evaluate = add(evaluation_program(evaluation_graph(loss, settings_), length));
+    }
+    if (longest) {
+      // Shapes of update and init depend on no bucket: one of each serves all.
+      if (request_.accumulate)
+        module_.script.update = add(extract_program(step, "update", in_update));
+      module_.script.init = add(extract_program(step, "init", in_init));
+      module_.parameters = step.parameters;
+    }
+    module_.script.buckets.push_back(bucket);
+  }
+
+  std::int32_t add(Graph graph) {
+    std::string name = graph.name();
+    module_.programs.push_back({std::move(name), std::move(graph)});
+    return static_cast<std::int32_t>(module_.programs.size()) - 1;
+  }
+
+  const ModelConfig& config_;
+  const StepRequest& request_;
+  const Settings& settings_;
+  PipelineTrace* trace_;
+  StepModule module_;
+};
+
+}  // namespace
+
+StepModule compile_step(const ModelConfig& config, const StepRequest& request,
+                        const Settings& settings, PipelineTrace* trace) {
+  return StepCompiler(config, request, settings, trace).run();
+}
+
+StepModule compile_evaluation(const ModelConfig& config, const StepRequest& request,
+                              const Settings& settings) {
+  StepModule module;
+  for (const std::int64_t length : request.lengths) {
+    const Graph graph = evaluation_graph(
+        build_loss(config, {request.rows, length}, request.rope_positions), settings);
+    if (module.programs.empty()) {
+      module.script.init = 0;
+      module.programs.push_back({"init", extract_program(graph, "init", in_init)});
+      module.parameters = graph.parameters;
+    }
+    module.programs.push_back({fmt::format("eval.{}", length), evaluation_program(graph, length)});
+    StepScript::Bucket bucket{.rows = request.rows, .length = length};
+    bucket.evaluate = static_cast<std::int32_t>(module.programs.size()) - 1;
+    module.script.buckets.push_back(bucket);
+  }
+  return module;
+}
+
+StepModule compile_generation(const ModelConfig& config, GenerationCapacity capacity,
+                              const Settings& settings) {
+  StepModule module;
+  const auto add = [&](std::string name, std::int64_t tokens, bool with_init) {
+    capacity.tokens = tokens;
+    const Graph graph = run_passes(build_generation(config, capacity, capacity.cache_rows),
+                                   {precision_pass(settings.precision)}, nullptr);
+    if (with_init) {
+      module.script.init = 0;
+      module.programs.push_back({"init", extract_program(graph, "init", in_init)});
+      module.parameters = graph.parameters;
+    }
+    module.programs.push_back({name, extract_program(graph, name, in_step)});
+    return static_cast<std::int32_t>(module.programs.size()) - 1;
+  };
+  StepScript::Bucket bucket{.rows = 1, .length = capacity.tokens};
+  const std::int64_t prefill_tokens = capacity.tokens;
+  bucket.first = add("prefill", prefill_tokens, true);
+  bucket.next = add("decode", 1, false);
+  module.script.buckets.push_back(bucket);
+  return module;
+}
+
+}  // namespace snug

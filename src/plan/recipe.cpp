@@ -1,0 +1,204 @@
+#include "plan/recipe.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/text.h"
+#include "ir/op.h"
+#include "passes/recompute.h"
+
+namespace snug {
+namespace {
+
+/// Nominal rates of a core: they order candidates; nothing is promised by them.
+constexpr double kFlopsPerSecond = 2e11;
+constexpr double kBytesPerSecond = 2e10;
+
+double seconds_of(const Graph& graph) {
+  double seconds = 0;
+  for (const Node& node : graph.nodes) {
+    const OpCost cost = cost_of(graph, node);
+    seconds += std::max(static_cast<double>(cost.flops) / kFlopsPerSecond,
+                        static_cast<double>(cost.bytes) / kBytesPerSecond);
+  }
+  return seconds;
+}
+
+/// A step of `accumulation` micro-batches of the longest bucket.
+double step_seconds(const StepModule& module, std::int64_t accumulation) {
+  const StepScript::Bucket& bucket = module.script.buckets.back();
+  const auto seconds = [&](std::int32_t program) {
+    return program < 0 ? 0.0 : seconds_of(module.programs[static_cast<std::size_t>(program)].graph);
+  };
+  if (bucket.whole_step >= 0) return seconds(bucket.whole_step);
+  return seconds(bucket.first) + static_cast<double>(accumulation - 1) * seconds(bucket.next) +
+         seconds(module.script.update);
+}
+
+StepRequest step_request(const RecipeRequest& request, std::int64_t micro_rows,
+                         std::int64_t accumulation) {
+  return {.rows = micro_rows,
+          .lengths = request.lengths,
+          .accumulate = accumulation > 1,
+          .evaluate = request.evaluate,
+          .rope_positions = request.rope_positions};
+}
+
+std::vector<std::int64_t> micro_candidates(const BatchShape& shape) {
+  if (shape.micro) return {*shape.micro};
+  std::vector<std::int64_t> candidates;
+  for (std::int64_t micro = shape.rows; micro >= 1; --micro) {
+    if (shape.rows % micro == 0) candidates.push_back(micro);
+  }
+  return candidates;
+}
+
+/// One way to run the step, not yet planned.
+struct Candidate {
+  Settings settings;
+  std::int64_t micro = 1;
+  double seconds = 0;
+};
+
+/// All ways, fastest first; ties keep the order larger micro-batch, less recomputing.
+std::vector<Candidate> list_candidates(const RecipeRequest& request, const BatchShape& shape) {
+  std::vector<Candidate> candidates;
+  for (const std::int64_t micro : micro_candidates(shape)) {
+    auto policies = recompute_candidates(request.config.num_hidden_layers);
+    if (!is_automatic(request.settings.recompute)) policies = {request.settings.recompute};
+    for (const auto& policy : policies) {
+      Candidate candidate{request.settings, micro, 0};
+      candidate.settings.recompute = policy;
+      const std::int64_t accumulation = shape.rows / micro;
+      StepRequest step = step_request(request, micro, accumulation);
+      step.lengths = {step.lengths.back()};
+      step.evaluate = false;
+      candidate.seconds = step_seconds(
+          compile_step(request.config, step, candidate.settings, nullptr), accumulation);
+      candidates.push_back(std::move(candidate));
+    }
+  }
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
+  return candidates;
+}
+
+}  // namespace
+
+Recipe compile_recipe(const RecipeRequest& request, const Settings& settings,
+                      std::int64_t micro_rows, const KernelSource& kernels, PipelineTrace* trace) {
+  Recipe recipe;
+  recipe.settings = settings;
+  recipe.rows_per_step = resolve_batch(settings).rows;
+  recipe.micro_rows = micro_rows;
+  recipe.accumulation = recipe.rows_per_step / micro_rows;
+  recipe.module = std::make_unique<StepModule>(compile_step(
+      request.config, step_request(request, micro_rows, recipe.accumulation), settings, trace));
+  recipe.plan = make_plan(*recipe.module, kernels, request.target);
+  recipe.estimated_seconds = step_seconds(*recipe.module, recipe.accumulation);
+  recipe.needed_bytes = recipe.plan.arena(Space::device).bytes + request.outside_bytes;
+  recipe.fits = recipe.needed_bytes <= request.budget_bytes;
+  return recipe;
+}
+
+Recipe choose_recipe(const RecipeRequest& request, const KernelSource& kernels,
+                     PipelineTrace* trace) {
+  const BatchShape shape = resolve_batch(request.settings);
+  const std::vector<std::int64_t> micros = micro_candidates(shape);
+  const auto policies = recompute_candidates(request.config.num_hidden_layers);
+  const bool open = is_automatic(request.settings.recompute);
+  // The largest micro-batch with the least recomputing is the fastest there is: mostly it fits.
+  Settings first = request.settings;
+  if (open) first.recompute = policies.front();
+  Recipe best = compile_recipe(request, first, micros.front(), kernels, trace);
+  if (best.fits || (micros.size() == 1 && !open)) return best;
+  for (const Candidate& candidate : list_candidates(request, shape)) {
+    Recipe recipe = compile_recipe(request, candidate.settings, candidate.micro, kernels, trace);
+    if (recipe.fits) return recipe;
+    if (recipe.needed_bytes < best.needed_bytes) best = std::move(recipe);
+  }
+  return best;
+}
+
+namespace {
+
+/// Settings changed in one place, as the user would write it.
+struct Change {
+  std::string text;
+  RecipeRequest request;
+};
+
+std::vector<Change> single_changes(const RecipeRequest& request) {
+  std::vector<Change> changes;
+  const auto add = [&](std::string text, auto&& edit) {
+    Change change{std::move(text), request};
+    edit(change.request);
+    changes.push_back(std::move(change));
+  };
+  if (!is_automatic(request.settings.recompute)) {
+    add("activation_checkpointing=auto", [](RecipeRequest& r) {
+      r.settings.recompute = recompute_candidates(r.config.num_hidden_layers).back();
+    });
+  }
+  const BatchShape shape = resolve_batch(request.settings);
+  if (shape.micro && *shape.micro > 1) {
+    add("per_device_train_batch_size=1", [rows = shape.rows](RecipeRequest& r) {
+      r.settings.batch = {.global_batch_size = rows,
+                          .per_device_train_batch_size = 1,
+                          .gradient_accumulation_steps = std::nullopt};
+    });
+  }
+  for (std::int64_t length = request.lengths.back() / 2; length >= 64; length /= 2) {
+    add(fmt::format("max_length={}", length), [length](RecipeRequest& r) {
+      std::erase_if(r.lengths, [&](std::int64_t l) { return l >= length; });
+      r.lengths.push_back(length);
+    });
+  }
+  if (request.settings.precision.master_weights == MasterWeights::fp32 &&
+      request.settings.precision.bf16) {
+    add("master_weights=none",
+        [](RecipeRequest& r) { r.settings.precision.master_weights = MasterWeights::none; });
+  }
+  if (!request.settings.precision.bf16) {
+    add("bf16=true", [](RecipeRequest& r) { r.settings.precision.bf16 = true; });
+  }
+  return changes;
+}
+
+}  // namespace
+
+std::vector<Advice> advise(const RecipeRequest& request, const Recipe& tried,
+                           const KernelSource& kernels, std::size_t count) {
+  std::vector<Advice> advice;
+  for (const Change& change : single_changes(request)) {
+    const Recipe recipe = choose_recipe(change.request, kernels, nullptr);
+    if (recipe.needed_bytes >= tried.needed_bytes) continue;
+    advice.push_back({change.text, recipe.needed_bytes, recipe.fits});
+    const auto fitting =
+        std::count_if(advice.begin(), advice.end(), [](const Advice& a) { return a.fits; });
+    if (fitting >= static_cast<std::ptrdiff_t>(count)) break;
+  }
+  std::stable_sort(advice.begin(), advice.end(),
+                   [](const Advice& a, const Advice& b) { return a.fits > b.fits; });
+  if (advice.size() > count) advice.resize(count);
+  return advice;
+}
+
+std::string describe_misfit(const RecipeRequest& request, const Recipe& tried,
+                            const std::vector<Advice>& advice) {
+  std::string text =
+      fmt::format("does not fit: needs {}, device_memory is {}.", binary_bytes(tried.needed_bytes),
+                  binary_bytes(request.budget_bytes));
+  std::string fitting;
+  std::int64_t smallest = tried.needed_bytes;
+  for (const Advice& a : advice) {
+    smallest = std::min(smallest, a.needed_bytes);
+    if (!a.fits) continue;
+    fitting += fmt::format("{}{} {}", fitting.empty() ? "" : " · ", a.change,
+                           binary_bytes(a.needed_bytes));
+  }
+  if (!fitting.empty()) text += " Fits: " + fitting + ".";
+  return text + fmt::format(" Smallest found: {}.", binary_bytes(smallest));
+}
+
+}  // namespace snug

@@ -1,0 +1,35 @@
+#include "plan/recipe_text.h"
+
+#include "core/settings_table.h"
+#include "core/text.h"
+
+namespace snug {
+
+std::string describe_recipe(const Recipe& recipe) {
+  const Settings& settings = recipe.settings;
+  const auto& precision = settings.precision;
+  std::string type = "fp32";
+  if (precision.bf16) {
+    type = precision.master_weights == MasterWeights::fp32 ? "bf16 + fp32 master"
+                                                           : "bf16, stochastic rounding";
+  }
+  const std::string policy =
+      find_setting("activation_checkpointing").row->field.print(recipe.settings);
+  std::string text = fmt::format("full, {}, {} × {} rows of ≤ {}", type, recipe.accumulation,
+                                 recipe.micro_rows, recipe.module->script.buckets.back().length);
+  if (policy != "false") text += ", activation_checkpointing " + policy;
+  return text;
+}
+
+std::string describe_verdict(const Recipe& recipe, std::int64_t budget_bytes) {
+  constexpr double kGibibyte = 1024.0 * 1024.0 * 1024.0;
+  constexpr double kMebibyte = 1024.0 * 1024.0;
+  const bool large = static_cast<double>(budget_bytes) >= kGibibyte;
+  const double unit = large ? kGibibyte : kMebibyte;
+  return fmt::format("{}: {:.2f} of {:.2f} {} on {} · {}", recipe.fits ? "fits" : "does not fit",
+                     static_cast<double>(recipe.needed_bytes) / unit,
+                     static_cast<double>(budget_bytes) / unit, large ? "GiB" : "MiB",
+                     recipe.plan.target.backend, describe_recipe(recipe));
+}
+
+}  // namespace snug

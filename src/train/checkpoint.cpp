@@ -1,0 +1,166 @@
+#include "train/checkpoint.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "io/atomic_folder.h"
+#include "io/checkpoints.h"
+#include "io/file.h"
+#include "io/model_writer.h"
+#include "train/weights.h"
+
+namespace snug {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kScheduler = "scheduler.json";
+constexpr const char* kRandom = "rng_state.json";
+constexpr const char* kData = "dataloader_state.json";
+constexpr const char* kTrainer = "trainer_state.json";
+
+std::span<std::byte> bytes_of(const Executor& executor, std::string_view name) {
+  const Location location = executor.plan().location(name);
+  return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
+}
+
+/// The optimizer's tensors; a run without any (nothing trainable) has no file.
+std::vector<TensorSpec> states(const Recipe& recipe, const Executor& executor) {
+  return state_specs(recipe.module->parameters, [&](std::string_view value) {
+    return executor.plan().location(value).layout.type.dtype;
+  });
+}
+
+std::map<std::string, std::string> texts_of(const SavedModel& model,
+                                            const std::string& config_yaml) {
+  std::map<std::string, std::string> texts = {{"config.json", model.config_json},
+                                              {"config.yaml", config_yaml}};
+  if (!model.generation_config_json.empty()) {
+    texts["generation_config.json"] = model.generation_config_json;
+  }
+  return texts;
+}
+
+void add_state_texts(std::map<std::string, std::string>& texts, const Progression& p) {
+  texts[kTrainer] = p.trainer.to_json();
+  texts[kScheduler] =
+      Json{{"applied_steps", p.applied}, {"last_lr", p.learning_rate}}.dump(2) + "\n";
+  texts[kRandom] = Json{{"generator", "philox4x32-10"}, {"seed", p.seed}}.dump(2) + "\n";
+  texts[kData] = Json{{"epoch", p.data.epoch},
+                      {"step_in_epoch", p.data.step_in_epoch},
+                      {"rows", p.data.rows},
+                      {"rows_per_step", p.data.rows_per_step},
+                      {"fingerprint", fmt::format("{:016x}", p.data.fingerprint)}}
+                     .dump(2) +
+                 "\n";
+}
+
+}  // namespace
+
+CheckpointWriter::CheckpointWriter(const Recipe& recipe, const Executor& executor, SavedModel model)
+    : recipe_(recipe), executor_(executor), model_(std::move(model)) {}
+
+std::int64_t CheckpointWriter::model_bytes() const {
+  const ModelFolderWriter writer(weight_specs(recipe_.module->parameters), texts_of(model_, ""),
+                                 model_.tokenizer_source);
+  return writer.total_bytes();
+}
+
+std::int64_t CheckpointWriter::checkpoint_bytes() const {
+  return model_bytes() + SafetensorsWriter::file_bytes(states(recipe_, executor_));
+}
+
+void CheckpointWriter::write_state(const fs::path& folder) const {
+  write_safetensors(folder / kOptimizer, states(recipe_, executor_),
+                    [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
+                      sink(bytes_of(executor_, tensor.name));
+                    });
+}
+
+fs::path CheckpointWriter::save(const fs::path& output, const Progression& progression,
+                                const std::string& config_yaml, std::int64_t total_limit) const {
+  const fs::path target = output / fmt::format("checkpoint-{}", progression.trainer.global_step);
+  AtomicFolder folder(target);
+  auto texts = texts_of(model_, config_yaml);
+  add_state_texts(texts, progression);
+  const ModelFolderWriter writer(weight_specs(recipe_.module->parameters), std::move(texts),
+                                 model_.tokenizer_source);
+  writer.write(folder.path(), [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
+    sink(bytes_of(executor_, tensor.name));
+  });
+  write_state(folder.path());
+  folder.commit();
+  if (total_limit > 0) rotate_checkpoints(output, total_limit);
+  return target;
+}
+
+void CheckpointWriter::save_model(const fs::path& output, const TrainerState& trainer,
+                                  const std::string& config_yaml) const {
+  AtomicFolder folder(output / "model");
+  auto texts = texts_of(model_, config_yaml);
+  texts[kTrainer] = trainer.to_json();
+  const ModelFolderWriter writer(weight_specs(recipe_.module->parameters), std::move(texts),
+                                 model_.tokenizer_source);
+  writer.write(folder.path(), [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
+    sink(bytes_of(executor_, tensor.name));
+  });
+  folder.commit_files_into(output);
+}
+
+Progression read_progression(const fs::path& folder) {
+  Progression p;
+  p.trainer = TrainerState::from_json(read_text(folder / kTrainer), (folder / kTrainer).string());
+  const auto read = [&](const char* name, auto&& take) {
+    const std::string where = (folder / name).string();
+    const Json json = parse_json(read_text(folder / name), where);
+    try {
+      take(json);
+    } catch (const Json::exception& error) {
+      user_error("{}: {}. Resume from another checkpoint.", where, error.what());
+    } catch (const std::logic_error& error) {
+      user_error("{}: {}. Resume from another checkpoint.", where, error.what());
+    }
+  };
+  read(kScheduler, [&](const Json& json) {
+    p.applied = json.at("applied_steps").get<std::int64_t>();
+    p.learning_rate = json.at("last_lr").get<double>();
+  });
+  read(kRandom, [&](const Json& json) { p.seed = json.at("seed").get<std::int64_t>(); });
+  read(kData, [&](const Json& json) {
+    p.data.epoch = json.at("epoch").get<std::int64_t>();
+    p.data.step_in_epoch = json.at("step_in_epoch").get<std::int64_t>();
+    p.data.rows = json.at("rows").get<std::int64_t>();
+    p.data.rows_per_step = json.at("rows_per_step").get<std::int64_t>();
+    p.data.fingerprint = std::stoull(json.at("fingerprint").get<std::string>(), nullptr, 16);
+  });
+  return p;
+}
+
+Progression load_checkpoint(const fs::path& folder, const Recipe& recipe,
+                            const Executor& executor) {
+  check_checkpoint(folder);
+  const Progression progression = read_progression(folder);
+  const auto bytes = [&](std::string_view name) { return bytes_of(executor, name); };
+  load_weights(recipe.module->parameters, ModelWeights(folder), bytes);
+  const SafetensorsFile file(folder / kOptimizer);
+  for (const TensorSpec& spec : states(recipe, executor)) {
+    const TensorView* view = file.find(spec.name);
+    if (view == nullptr) {
+      user_error("{}: '{}' is missing. The checkpoint is of a run with other settings.",
+                 (folder / kOptimizer).string(), spec.name);
+    }
+    if (view->dtype != spec.dtype || view->shape != spec.shape) {
+      user_error("{}: '{}' has another type or shape than this run's.",
+                 (folder / kOptimizer).string(), spec.name);
+    }
+    std::copy(view->bytes.begin(), view->bytes.end(), bytes(spec.name).begin());
+    file.drop_pages(*view);
+  }
+  return progression;
+}
+
+}  // namespace snug

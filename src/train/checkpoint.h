@@ -1,0 +1,74 @@
+#pragma once
+// Saving and resuming: `checkpoint-N` folders in transformers' layout with snug's state in
+// safetensors and JSON beside the model.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "exec/executor.h"
+#include "plan/recipe.h"
+#include "train/trainer_state.h"
+
+namespace snug {
+
+/// Where in the data the next step begins.
+struct DataPosition {
+  std::int64_t epoch = 0;
+  std::int64_t step_in_epoch = 0;
+  std::int64_t rows = 0;  ///< of the data set
+  std::int64_t rows_per_step = 0;
+  std::uint64_t fingerprint = 0;  ///< of all tokens and labels, in file order
+  bool operator==(const DataPosition&) const = default;
+};
+
+/// What goes into a folder beside the weights.
+struct SavedModel {
+  std::string config_json;
+  std::string generation_config_json;
+  std::filesystem::path tokenizer_source;  ///< empty: no tokenizer files
+};
+
+/// A training run's state outside the arenas.
+struct Progression {
+  TrainerState trainer;
+  DataPosition data;
+  std::int64_t applied = 0;  ///< updates applied: t and the schedule count these
+  std::int64_t seed = 0;
+  double learning_rate = 0;
+};
+
+/// Saves weights and state of an executor's run-scoped values.
+class CheckpointWriter {
+ public:
+  /// All must outlive the writer.
+  CheckpointWriter(const Recipe& recipe, const Executor& executor, SavedModel model);
+
+  /// Bytes of one checkpoint, and of the final model.
+  std::int64_t checkpoint_bytes() const;
+  std::int64_t model_bytes() const;
+
+  /// Writes OUTPUT/checkpoint-STEP aside, makes it durable, renames it, and rotates old ones.
+  /// Returns the folder.
+  std::filesystem::path save(const std::filesystem::path& output, const Progression& progression,
+                             const std::string& config_yaml, std::int64_t total_limit) const;
+  /// Writes the final model's files into `output` itself.
+  void save_model(const std::filesystem::path& output, const TrainerState& trainer,
+                  const std::string& config_yaml) const;
+
+ private:
+  void write_state(const std::filesystem::path& folder) const;
+  const Recipe& recipe_;
+  const Executor& executor_;
+  SavedModel model_;
+};
+
+/// Reads a checkpoint's weights and state into the executor's values and returns where it stood.
+/// UserError when a file is damaged or of another model.
+Progression load_checkpoint(const std::filesystem::path& folder, const Recipe& recipe,
+                            const Executor& executor);
+
+/// The position alone; what decides whether a checkpoint can be used at all.
+Progression read_progression(const std::filesystem::path& folder);
+
+}  // namespace snug

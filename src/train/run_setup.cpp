@@ -1,0 +1,103 @@
+#include "train/run_setup.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "core/error.h"
+#include "exec/host_memory.h"
+#include "io/file.h"
+#include "io/model_files.h"
+#include "model/shapes.h"
+
+namespace snug {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kShapePrefix = "shape:";
+/// Stacks of threads, and what libraries take after the plan is made.
+constexpr std::int64_t kProcessReserve = 16 << 20;
+constexpr std::int64_t kDefaultMaxLength = 2048;
+
+std::int64_t status_bytes(std::string_view key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(key)) return std::stoll(line.substr(key.size())) * 1024;
+  }
+  return 0;
+}
+
+std::string last_name(const fs::path& path) {
+  const fs::path clean = path.lexically_normal();
+  return (clean.has_filename() ? clean.filename() : clean.parent_path().filename()).string();
+}
+
+}  // namespace
+
+ModelSource open_model(const ModelSettings& settings) {
+  ModelSource model;
+  if (settings.name_or_path.starts_with(kShapePrefix)) {
+    model.name = settings.name_or_path.substr(kShapePrefix.size());
+    model.config = shape_config(model.name);
+    model.config_json = write_config(model.config);
+    model.generation_config_json = write_generation_config(model.config);
+    return model;
+  }
+  model.folder = find_model_folder(settings.name_or_path);
+  model.name = last_name(settings.name_or_path);
+  model.config_json = read_config_text(model.folder);
+  model.config = parse_config(model.config_json, (model.folder / "config.json").string());
+  model.has_weights = settings.init == InitWeights::pretrained;
+  return model;
+}
+
+void set_stored_dtype(ModelSource& model, DType dtype) {
+  model.config_json = config_with_dtype(model.config_json, "config.json", dtype);
+}
+
+TokenRules token_rules(const Settings& settings, const ModelConfig& config) {
+  const std::int64_t wanted = settings.data.max_length.value_or(kDefaultMaxLength);
+  return {.max_length = std::min(wanted, config.max_position_embeddings),
+          .append_eos = settings.data.append_eos,
+          .eos = config.eos_token_ids.empty()
+                     ? -1
+                     : static_cast<std::int32_t>(config.eos_token_ids.front()),
+          .vocab_size = config.vocab_size};
+}
+
+DataSource open_data(const Settings& settings, const ModelSource& model) {
+  DataSource data;
+  const fs::path tokenizer = model.folder / "tokenizer.json";
+  if (!model.folder.empty() && fs::exists(tokenizer)) {
+    data.tokenizer = Tokenizer::from_file(tokenizer);
+  }
+  const Tokenizer* reader = data.tokenizer ? &*data.tokenizer : nullptr;
+  const TokenRules rules = token_rules(settings, model.config);
+  data.max_length = rules.max_length;
+  data.train = load_dataset(settings.data.train_files, reader, rules);
+  data.name = fs::path(settings.data.train_files.front()).stem().string();
+  if (!settings.data.eval_files.empty()) {
+    data.eval = load_dataset(settings.data.eval_files, reader, rules);
+    return data;
+  }
+  const std::int64_t kept_back = settings.data.val_size.of(data.train.size());
+  if (kept_back >= data.train.size()) {
+    user_error("val_size={} keeps all {} rows for evaluation; none is left to train on.",
+               settings.data.val_size.value, data.train.size());
+  }
+  if (kept_back > 0) data.eval = data.train.split_off(kept_back);
+  return data;
+}
+
+std::int64_t anonymous_bytes() { return status_bytes("RssAnon:"); }
+std::int64_t peak_resident_bytes() { return status_bytes("VmHWM:"); }
+
+ProcessMemory process_memory(const DeviceSettings& settings) {
+  ProcessMemory memory;
+  memory.outside = anonymous_bytes() + kProcessReserve;
+  memory.budget =
+      settings.memory ? settings.memory->count : available_host_memory() / 10 * 9 + memory.outside;
+  return memory;
+}
+
+}  // namespace snug

@@ -1,0 +1,59 @@
+#pragma once
+// From settings to a model and data: what `train`, `eval` and `plan` begin with.
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "core/settings.h"
+#include "data/dataset.h"
+#include "model/config.h"
+#include "plan/recipe.h"
+
+namespace snug {
+
+/// A model by its configuration, and where its files are.
+struct ModelSource {
+  ModelConfig config;
+  std::filesystem::path folder;        ///< empty for `shape:NAME`
+  std::string name;                    ///< the folder's or shape's last name, for run names
+  bool has_weights = false;            ///< weights are to be read from `folder`
+  std::string config_json;             ///< to be written beside trained weights
+  std::string generation_config_json;  ///< empty: copied from the folder where it has one
+};
+
+/// Resolves model_name_or_path: a folder, a hub id in the local cache, `shape:NAME`. UserError for
+/// what is not on this machine or not a model.
+ModelSource open_model(const ModelSettings& settings);
+
+/// The stored type of trained weights: config.json says it, as transformers would read it back.
+void set_stored_dtype(ModelSource& model, DType dtype);
+
+/// Tokenised rows.
+struct DataSource {
+  std::optional<Tokenizer> tokenizer;
+  Dataset train;
+  Dataset eval;      ///< empty when there is nothing to evaluate
+  std::string name;  ///< for run names
+  std::int64_t max_length = 0;
+};
+
+/// Reads and tokenises train_file and eval_file (or val_size rows of train_file's end).
+DataSource open_data(const Settings& settings, const ModelSource& model);
+
+/// The rules rows are tokenised by.
+TokenRules token_rules(const Settings& settings, const ModelConfig& config);
+
+/// Budget and what lies outside the arenas, for this process as it is now.
+struct ProcessMemory {
+  std::int64_t budget = 0;
+  std::int64_t outside = 0;
+};
+ProcessMemory process_memory(const DeviceSettings& settings);
+
+/// Bytes of this process: anonymous and resident now; all resident at most.
+std::int64_t anonymous_bytes();
+std::int64_t peak_resident_bytes();
+
+}  // namespace snug

@@ -1,0 +1,110 @@
+#include "train/step_runner.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace snug {
+
+StepRunner::StepRunner(const Recipe& recipe, Executor& executor)
+    : recipe_(recipe), executor_(executor) {
+  for (const StepScript::Bucket& bucket : recipe.module->script.buckets) {
+    lengths_.push_back(bucket.length);
+  }
+  slot_buckets_.reserve(static_cast<std::size_t>(recipe.accumulation));
+  calls_.reserve(static_cast<std::size_t>(recipe.accumulation) + 1);
+}
+
+std::span<const std::int64_t> StepRunner::slot_rows(std::span<const std::int64_t> rows,
+                                                    std::size_t slot) const {
+  const auto size = static_cast<std::size_t>(recipe_.micro_rows);
+  const std::size_t begin = slot * size;
+  return rows.subspan(begin, std::min(size, rows.size() - begin));
+}
+
+std::int32_t StepRunner::bucket_for(const Dataset& data, std::span<const std::int64_t> rows) const {
+  std::int64_t longest = 0;
+  for (const std::int64_t row : rows) longest = std::max(longest, data.length(row));
+  return bucket_of(lengths_, longest);
+}
+
+void StepRunner::set_scalars(double learning_rate, std::int64_t applied, std::int64_t labels) {
+  const auto t = static_cast<double>(applied + 1);
+  const auto& optimizer = recipe_.settings.optimizer;
+  set("scalar/lr", static_cast<float>(learning_rate));
+  set("scalar/correction1", static_cast<float>(1.0 - std::pow(optimizer.adam_beta1, t)));
+  set("scalar/correction2", static_cast<float>(1.0 - std::pow(optimizer.adam_beta2, t)));
+  const double weight = labels == 0 ? 0.0 : 1.0 / static_cast<double>(labels);
+  set("scalar/loss_weight", static_cast<float>(weight));
+  set("scalar/apply", static_cast<std::int32_t>(labels > 0 ? 1 : 0));
+}
+
+void StepRunner::fill(std::int32_t program, const Dataset& data, std::span<const std::int64_t> rows,
+                      std::int64_t length) {
+  const auto input = [&](const char* name) { return executor_.value<std::int32_t>(program, name); };
+  fill_micro_batch(data, rows, length,
+                   {input("input/ids"), input("input/labels"), input("input/positions"),
+                    input("input/doc_start")});
+}
+
+void StepRunner::read_outcome(std::int32_t program, StepOutcome& outcome) const {
+  outcome.grad_norm = executor_.value<float>(program, "metric/grad_norm")[0];
+  outcome.applied = executor_.value<std::int32_t>(program, "metric/applied")[0] != 0;
+  outcome.finite = executor_.value<std::int32_t>(program, "metric/finite")[0] != 0 &&
+                   std::isfinite(outcome.loss_sum);
+}
+
+StepOutcome StepRunner::train(const Dataset& data, std::span<const std::int64_t> rows,
+                              double learning_rate, std::int64_t applied) {
+  StepOutcome outcome;
+  for (const std::int64_t row : rows) {
+    outcome.labels += data.label_count(row);
+    outcome.tokens += data.length(row);
+  }
+  const auto micro = static_cast<std::size_t>(recipe_.micro_rows);
+  const std::size_t slots = (rows.size() + micro - 1) / micro;
+  slot_buckets_.clear();
+  for (std::size_t slot = 0; slot < slots; ++slot) {
+    slot_buckets_.push_back(bucket_for(data, slot_rows(rows, slot)));
+  }
+  recipe_.module->script.expand(slot_buckets_, calls_);
+  set_scalars(learning_rate, applied, outcome.labels);
+  for (const ScriptCall& call : calls_) {
+    const std::int64_t slot = std::max(call.slot, 0);
+    set("scalar/draw", applied | (slot << 32));
+    if (call.slot >= 0) {
+      const auto bucket = static_cast<std::size_t>(slot_buckets_[static_cast<std::size_t>(slot)]);
+      fill(call.program, data, slot_rows(rows, static_cast<std::size_t>(slot)), lengths_[bucket]);
+    }
+    executor_.play(call.program);
+    if (call.slot >= 0) {
+      outcome.loss_sum +=
+          static_cast<double>(executor_.value<float>(call.program, "metric/loss")[0]);
+    }
+  }
+  read_outcome(calls_.back().program, outcome);
+  return outcome;
+}
+
+EvaluationOutcome StepRunner::evaluate(const Dataset& data) {
+  EvaluationOutcome outcome;
+  std::vector<std::int64_t> rows;
+  for (std::int64_t begin = 0; begin < data.size(); begin += recipe_.micro_rows) {
+    rows.clear();
+    for (std::int64_t r = begin; r < std::min(begin + recipe_.micro_rows, data.size()); ++r) {
+      rows.push_back(r);
+      outcome.labels += data.label_count(r);
+    }
+    const std::int32_t bucket = bucket_for(data, rows);
+    const StepScript::Bucket& programs =
+        recipe_.module->script.buckets[static_cast<std::size_t>(bucket)];
+    fill(programs.evaluate, data, rows, programs.length);
+    executor_.play(programs.evaluate);
+    outcome.loss_sum +=
+        static_cast<double>(executor_.value<float>(programs.evaluate, "metric/loss")[0]);
+  }
+  return outcome;
+}
+
+}  // namespace snug

@@ -1,0 +1,387 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "backend/backend.h"
+#include "core/error.h"
+#include "core/philox.h"
+#include "core/settings_load.h"
+#include "core/text.h"
+#include "exec/host_memory.h"
+#include "io/atomic_folder.h"
+#include "io/checkpoints.h"
+#include "io/file.h"
+#include "plan/recipe_text.h"
+#include "train/weights.h"
+
+namespace snug {
+namespace {
+
+namespace fs = std::filesystem;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::int64_t steps_of(const ScheduleSettings& schedule, std::int64_t steps_per_epoch) {
+  if (schedule.max_steps > 0) return schedule.max_steps;
+  return static_cast<std::int64_t>(
+      std::ceil(schedule.num_train_epochs * static_cast<double>(steps_per_epoch)));
+}
+
+/// Steps between two events of an interval; 0: never.
+std::int64_t every(Interval strategy, const CountOrShare& steps, std::int64_t total,
+                   std::int64_t steps_per_epoch) {
+  if (strategy == Interval::no) return 0;
+  if (strategy == Interval::epoch) return steps_per_epoch;
+  return std::max<std::int64_t>(1, steps.of(total));
+}
+
+}  // namespace
+
+fs::path default_output_dir(const std::string& model, const std::string& data) {
+  const std::string base = fmt::format("runs/{}-{}", model, data);
+  fs::path candidate = base;
+  for (int n = 2; fs::exists(candidate); ++n) candidate = fmt::format("{}-{}", base, n);
+  return candidate;
+}
+
+std::uint64_t fingerprint(const Dataset& data) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a over the 32-bit words
+  const auto mix = [&](std::uint32_t word) { hash = (hash ^ word) * 0x100000001b3ULL; };
+  for (std::int64_t row = 0; row < data.size(); ++row) {
+    for (const std::int32_t id : data.ids(row)) mix(static_cast<std::uint32_t>(id));
+    for (const std::int32_t label : data.labels(row)) mix(static_cast<std::uint32_t>(label));
+  }
+  return hash;
+}
+
+Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)), talk_(talk) {
+  model_ = open_model(settings_.model);
+  if (!model_.has_weights && settings_.model.init == InitWeights::pretrained) {
+    user_error("'{}' is a shape without weights. Add init=random to train it from random weights.",
+               settings_.model.name_or_path);
+  }
+  data_ = open_data(settings_, model_);
+  choose();
+  open_output();
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::choose() {
+  const Target target = make_target(settings_.device);
+  kernels_ = make_backend(target);
+  memory_ = process_memory(settings_.device);
+  RecipeRequest request{.config = model_.config,
+                        .settings = settings_,
+                        .lengths = choose_buckets(data_.train, settings_.data.bucket_count),
+                        .evaluate = data_.eval.size() > 0,
+                        .rope_positions = 0,
+                        .target = target,
+                        .budget_bytes = memory_.budget,
+                        .outside_bytes = memory_.outside};
+  if (data_.eval.size() > 0 && data_.eval.counts().longest > request.lengths.back()) {
+    request.lengths.back() = data_.eval.counts().longest;
+  }
+  request.rope_positions = request.lengths.back();
+  recipe_ = std::make_unique<Recipe>(choose_recipe(request, *kernels_, nullptr));
+  if (!recipe_->fits) {
+    throw DoesNotFit(describe_misfit(request, *recipe_, advise(request, *recipe_, *kernels_, 5)));
+  }
+  set_stored_dtype(model_, settings_.precision.bf16 ? DType::bf16 : DType::f32);
+  order_ = std::make_unique<EpochOrder>(
+      data_.train.size(), recipe_->rows_per_step, settings_.data.order,
+      static_cast<std::uint64_t>(settings_.data.data_seed.value_or(settings_.run.seed)));
+  const std::int64_t total = steps_of(settings_.schedule, order_->steps());
+  rate_ = std::make_unique<LearningRate>(settings_.schedule, total);
+  log_every_ = std::max<std::int64_t>(1, settings_.logging.steps.of(total));
+  const bool evaluates = data_.eval.size() > 0;
+  Interval when = settings_.evaluation.strategy;
+  if (when == Interval::automatic) when = evaluates ? Interval::epoch : Interval::no;
+  eval_every_ = evaluates
+                    ? every(when, settings_.evaluation.steps.value_or(settings_.logging.steps),
+                            total, order_->steps())
+                    : 0;
+  Interval saving = settings_.save.strategy;
+  if (saving == Interval::automatic) saving = Interval::steps;
+  save_every_ = every(saving, settings_.save.steps, total, order_->steps());
+  at_.trainer.max_steps = total;
+  at_.trainer.num_train_epochs = settings_.schedule.num_train_epochs;
+  at_.trainer.logging_steps = log_every_;
+  at_.trainer.eval_steps = eval_every_;
+  at_.trainer.save_steps = save_every_;
+  at_.trainer.train_batch_size = recipe_->micro_rows;
+  at_.seed = settings_.run.seed;
+  at_.data = {.epoch = 0,
+              .step_in_epoch = 0,
+              .rows = data_.train.size(),
+              .rows_per_step = recipe_->rows_per_step,
+              .fingerprint = fingerprint(data_.train)};
+}
+
+void Trainer::open_output() {
+  output_ = settings_.run.output_dir ? fs::path(*settings_.run.output_dir)
+                                     : default_output_dir(model_.name, data_.name);
+  const Resume& resume = settings_.run.resume;
+  if (!resume.folder.empty()) {
+    resume_from_ = resume.folder;
+    if (!fs::is_directory(resume_from_)) {
+      user_error("resume_from_checkpoint: '{}' is no folder.", resume.folder);
+    }
+  } else if (resume.latest) {
+    const LatestCheckpoint latest = latest_checkpoint(output_);
+    for (const std::string& why : latest.skipped) talk_.out << "skipped: " << why << "\n";
+    if (!latest.found) {
+      user_error("resume_from_checkpoint=true: '{}' holds no checkpoint that loads.",
+                 output_.string());
+    }
+    resume_from_ = latest.found->folder;
+  } else if (fs::exists(output_ / "metrics.jsonl") || !list_checkpoints(output_).empty()) {
+    user_error(
+        "'{}' holds a run already. Continue it with resume_from_checkpoint=true, or name "
+        "another output_dir.",
+        output_.string());
+  }
+  if (!resume_from_.empty()) check_resumed(read_progression(resume_from_));
+}
+
+void Trainer::check_resumed(const Progression& before) const {
+  std::string differences;
+  const auto compare = [&](const char* what, auto then, auto now) {
+    if (then != now) differences += fmt::format("\n  {}: {} then, {} now", what, then, now);
+  };
+  compare("seed", before.seed, at_.seed);
+  compare("rows of the data", before.data.rows, at_.data.rows);
+  compare("rows a step (global_batch_size)", before.data.rows_per_step, at_.data.rows_per_step);
+  compare("fingerprint of the tokens", before.data.fingerprint, at_.data.fingerprint);
+  const fs::path config = resume_from_ / "config.yaml";
+  if (fs::exists(config)) {
+    const Settings then = make_settings(read_config(config.string()));
+    for (const char* key : {"bf16", "master_weights", "gradient_dtype", "adam_beta1", "adam_beta2",
+                            "adam_epsilon", "weight_decay", "max_grad_norm"}) {
+      const auto& print = find_setting(key).row->field.print;
+      compare(key, print(then), print(settings_));
+    }
+  }
+  if (!differences.empty()) {
+    user_error(
+        "{}: the run was made with other settings that change its results:{}\nSet them back, "
+        "or start a run of its own with model={}.",
+        resume_from_.string(), differences, resume_from_.string());
+  }
+}
+
+void Trainer::start() {
+  if (fs::exists(output_)) remove_leftovers(output_);
+  make_folders(output_);
+  pool_ = std::make_unique<ThreadPool>(recipe_->plan.target.threads);
+  executor_ =
+      std::make_unique<Executor>(recipe_->plan, reserve_arenas(recipe_->plan, *pool_), *pool_);
+  runner_ = std::make_unique<StepRunner>(*recipe_, *executor_);
+  writer_ = std::make_unique<CheckpointWriter>(
+      *recipe_, *executor_,
+      SavedModel{model_.config_json, model_.generation_config_json, model_.folder});
+  const std::int64_t kept = settings_.save.total_limit.value_or(
+      save_every_ > 0 ? at_.trainer.max_steps / save_every_ : 0);
+  check_disk({.checkpoints = save_every_ > 0 ? kept : 0,
+              .checkpoint_bytes = save_every_ > 0 ? writer_->checkpoint_bytes() : 0,
+              .model_bytes = writer_->model_bytes(),
+              .present_bytes = folder_bytes(output_)},
+             output_);
+  load_start_state();
+  order_->start(at_.data.epoch);
+  write_text(output_ / "config.yaml", effective_config());
+  metrics_ =
+      std::make_unique<MetricsFile>((output_ / "metrics.jsonl").string(), at_.trainer.global_step);
+  progress_ = std::make_unique<Progress>(talk_);
+}
+
+void Trainer::load_start_state() {
+  executor_->play(recipe_->module->script.init);
+  const auto bytes = [&](std::string_view name) -> std::span<std::byte> {
+    const Location location = recipe_->plan.location(name);
+    return {executor_->address(location), static_cast<std::size_t>(location.layout.type.bytes())};
+  };
+  if (!resume_from_.empty()) {
+    const Progression before = load_checkpoint(resume_from_, *recipe_, *executor_);
+    const Progression planned = at_;
+    at_ = before;
+    at_.trainer.max_steps = planned.trainer.max_steps;
+    at_.trainer.num_train_epochs = planned.trainer.num_train_epochs;
+    at_.trainer.logging_steps = planned.trainer.logging_steps;
+    at_.trainer.eval_steps = planned.trainer.eval_steps;
+    at_.trainer.save_steps = planned.trainer.save_steps;
+    at_.trainer.train_batch_size = planned.trainer.train_batch_size;
+    talk_.out << fmt::format("resumed from {} at step {}\n", resume_from_.string(),
+                             at_.trainer.global_step);
+  } else if (model_.has_weights) {
+    load_weights(recipe_->module->parameters, ModelWeights(model_.folder), bytes);
+  } else {
+    initialise_weights(recipe_->module->parameters, model_.config.initializer_range,
+                       static_cast<std::uint64_t>(settings_.run.seed), bytes, *pool_);
+  }
+}
+
+TrainResult Trainer::run() {
+  print_header();
+  start();
+  const StopSignals signals;
+  while (at_.trainer.global_step < at_.trainer.max_steps && result_.signal == 0) {
+    train_step();
+    result_.signal = StopSignals::arrived();
+    const bool last = at_.trainer.global_step == at_.trainer.max_steps;
+    if (due(eval_every_) || (last && eval_every_ > 0)) evaluate();
+    if (due(save_every_) || result_.signal != 0) save();
+  }
+  progress_->finish();
+  if (result_.signal == 0) {
+    writer_->save_model(output_, at_.trainer, effective_config());
+  }
+  result_.steps = at_.trainer.global_step;
+  result_.planned_peak_bytes = recipe_->plan.arena(Space::device).bytes;
+  result_.used_peak_bytes = executor_->used_peak(Space::device);
+  result_.peak_rss_bytes = peak_resident_bytes();
+  result_.output_dir = output_;
+  print_end(result_);
+  return result_;
+}
+
+void Trainer::train_step() {
+  if (at_.data.step_in_epoch == order_->steps()) {
+    ++at_.data.epoch;
+    at_.data.step_in_epoch = 0;
+    order_->start(at_.data.epoch);
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const double learning_rate = rate_->at(at_.applied);
+  const StepOutcome outcome =
+      runner_->train(data_.train, order_->step(at_.data.step_in_epoch), learning_rate, at_.applied);
+  after_step(outcome, learning_rate, seconds_since(start));
+}
+
+void Trainer::after_step(const StepOutcome& outcome, double learning_rate, double seconds) {
+  constexpr std::int64_t kMostSkipped = 10;
+  if (!outcome.finite) {
+    ++skipped_in_a_row_;
+    const std::string what = fmt::format(
+        "step {}: the loss or a gradient is not finite (loss {}, "
+        "gradient norm {}); the update was not applied",
+        at_.trainer.global_step + 1, outcome.loss(), outcome.grad_norm);
+    if (settings_.run.nan_policy == NanPolicy::stop || skipped_in_a_row_ > kMostSkipped) {
+      progress_->finish();
+      user_error(
+          "{}. The last good checkpoint stays. Lower learning_rate, look at the data of this "
+          "step, or set nan_policy=skip.",
+          what);
+    }
+    talk_.out << what << "\n";
+  } else {
+    skipped_in_a_row_ = 0;
+  }
+  if (outcome.applied) ++at_.applied;
+  at_.learning_rate = learning_rate;
+  ++at_.data.step_in_epoch;
+  TrainerState& state = at_.trainer;
+  ++state.global_step;
+  state.epoch = static_cast<double>(at_.data.epoch) +
+                static_cast<double>(at_.data.step_in_epoch) / static_cast<double>(order_->steps());
+  state.num_input_tokens_seen += outcome.tokens;
+  result_.seconds += seconds;
+  ++steps_timed_;
+  result_.tokens += outcome.tokens;
+  if (result_.first_loss == 0) result_.first_loss = outcome.loss();
+  result_.last_loss = outcome.loss();
+  loss_since_log_ += outcome.loss();
+  ++steps_since_log_;
+  write_metrics(outcome, learning_rate, seconds);
+  const bool logs = due(log_every_) || state.global_step == state.max_steps;
+  progress_->show({.step = state.global_step,
+                   .steps = state.max_steps,
+                   .loss = outcome.loss(),
+                   .learning_rate = learning_rate,
+                   .grad_norm = outcome.grad_norm,
+                   .tokens_per_second = static_cast<double>(outcome.tokens) / seconds,
+                   .used_bytes = executor_->used_peak(Space::device),
+                   .planned_bytes = recipe_->plan.arena(Space::device).bytes,
+                   .seconds_left = static_cast<double>(state.max_steps - state.global_step) *
+                                   result_.seconds / static_cast<double>(steps_timed_)},
+                  logs);
+  if (logs) log(learning_rate, outcome.grad_norm);
+}
+
+bool Trainer::due(std::int64_t interval) const {
+  return interval > 0 && at_.trainer.global_step % interval == 0;
+}
+
+void Trainer::log(double learning_rate, double grad_norm) {
+  at_.trainer.log({{"loss", loss_since_log_ / static_cast<double>(steps_since_log_)},
+                   {"learning_rate", learning_rate},
+                   {"grad_norm", grad_norm}});
+  loss_since_log_ = 0;
+  steps_since_log_ = 0;
+  write_text(output_ / "trainer_state.json", at_.trainer.to_json());
+}
+
+void Trainer::evaluate() {
+  const auto start = std::chrono::steady_clock::now();
+  const EvaluationOutcome outcome = runner_->evaluate(data_.eval);
+  const double seconds = seconds_since(start);
+  result_.eval_loss = outcome.loss();
+  at_.trainer.log({{"eval_loss", outcome.loss()},
+                   {"eval_runtime", seconds},
+                   {"eval_samples_per_second", static_cast<double>(data_.eval.size()) / seconds},
+                   {"eval_steps_per_second",
+                    static_cast<double>(data_.eval.size() / recipe_->micro_rows) / seconds}});
+  metrics_->write({{"step", at_.trainer.global_step},
+                   {"epoch", at_.trainer.epoch},
+                   {"eval_loss", outcome.loss()},
+                   {"eval_runtime", seconds}});
+  progress_->finish();
+  talk_.out << fmt::format("step {}/{} · eval_loss {:.4f} · {} rows\n", at_.trainer.global_step,
+                           at_.trainer.max_steps, outcome.loss(), data_.eval.size());
+}
+
+void Trainer::save() {
+  if (saved_at_ == at_.trainer.global_step) return;
+  saved_at_ = at_.trainer.global_step;
+  writer_->save(output_, at_, effective_config(), settings_.save.total_limit.value_or(0));
+}
+
+void Trainer::write_metrics(const StepOutcome& outcome, double learning_rate, double seconds) {
+  const auto& calls = recipe_->module->script.buckets.back();
+  const std::int32_t micro = calls.whole_step >= 0 ? calls.whole_step : calls.first;
+  const std::int32_t update =
+      calls.whole_step >= 0 ? calls.whole_step : recipe_->module->script.update;
+  const std::int64_t planned = recipe_->plan.arena(Space::device).bytes;
+  metrics_->write(
+      {{"step", at_.trainer.global_step},
+       {"epoch", at_.trainer.epoch},
+       {"loss", outcome.loss()},
+       {"grad_norm", outcome.grad_norm},
+       {"learning_rate", learning_rate},
+       {"applied", outcome.applied},
+       {"num_input_tokens_seen", at_.trainer.num_input_tokens_seen},
+       {"tokens_per_second", static_cast<double>(outcome.tokens) / seconds},
+       {"step_ms", seconds * 1e3},
+       {"memory/planned_peak", planned},
+       {"memory/peak", executor_->used_peak(Space::device)},
+       {"memory/reserved", executor_->arenas()[Space::device].bytes()},
+       {"memory/forward/peak", executor_->used_peak(micro, Phase::forward, Space::device)},
+       {"memory/backward/peak", executor_->used_peak(micro, Phase::backward, Space::device)},
+       {"memory/optimizer/peak", executor_->used_peak(update, Phase::update, Space::device)},
+       {"memory/rss", resident_bytes()}});
+}
+
+std::string Trainer::effective_config() const {
+  return effective_yaml(
+      settings_, run_groups(),
+      {{"per_device_train_batch_size", fmt::format("{}", recipe_->micro_rows)},
+       {"activation_checkpointing",
+        find_setting("activation_checkpointing").row->field.print(recipe_->settings)}});
+}
+
+}  // namespace snug

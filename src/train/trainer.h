@@ -1,0 +1,113 @@
+#pragma once
+// A training run from settings to saved model.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "core/settings.h"
+#include "train/checkpoint.h"
+#include "train/lr_schedule.h"
+#include "train/progress.h"
+#include "train/run_setup.h"
+#include "train/step_runner.h"
+
+namespace snug {
+
+/// What a run came to.
+struct TrainResult {
+  std::int64_t steps = 0;
+  double first_loss = 0;
+  double last_loss = 0;
+  double eval_loss = 0;  ///< of the last evaluation; 0 without one
+  double seconds = 0;    ///< of the steps alone
+  std::int64_t tokens = 0;
+  std::int64_t planned_peak_bytes = 0;
+  std::int64_t used_peak_bytes = 0;
+  std::int64_t peak_rss_bytes = 0;
+  std::filesystem::path output_dir;
+  int signal = 0;  ///< that stopped it after a finished, saved step; else 0
+  double tokens_per_second() const {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  }
+};
+
+/// Asks for a stop after the current step when SIGINT or SIGTERM arrives; a second signal has its
+/// usual effect. Restores what was there when it goes.
+class StopSignals {
+ public:
+  StopSignals();
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+  /// The signal that arrived, or 0.
+  static int arrived();
+};
+
+class Trainer {
+ public:
+  /// Opens model and data, chooses the recipe and checks everything that can be checked before
+  /// memory is reserved. DoesNotFit when no recipe fits.
+  Trainer(Settings settings, Talk talk);
+  ~Trainer();
+
+  const Recipe& recipe() const { return *recipe_; }
+  const DatasetCounts& counts() const { return data_.train.counts(); }
+
+  /// Reserves memory, loads and trains.
+  TrainResult run();
+
+ private:
+  void choose();
+  void open_output();
+  void print_header() const;
+  void start();
+  void load_start_state();
+  void check_resumed(const Progression& before) const;
+  void train_step();
+  void after_step(const StepOutcome& outcome, double learning_rate, double seconds);
+  void log(double learning_rate, double grad_norm);
+  void evaluate();
+  void save();
+  bool due(std::int64_t interval) const;
+  void write_metrics(const StepOutcome& outcome, double learning_rate, double seconds);
+  void print_end(const TrainResult& result) const;
+  std::string effective_config() const;
+
+  Settings settings_;
+  Talk talk_;
+  ModelSource model_;
+  DataSource data_;
+  ProcessMemory memory_;
+  std::unique_ptr<KernelSource> kernels_;
+  std::unique_ptr<Recipe> recipe_;
+  std::filesystem::path output_;
+  std::filesystem::path resume_from_;
+  std::unique_ptr<LearningRate> rate_;
+  std::unique_ptr<EpochOrder> order_;
+  std::int64_t log_every_ = 0, eval_every_ = 0, save_every_ = 0;
+
+  // Alive while running.
+  std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<StepRunner> runner_;
+  std::unique_ptr<CheckpointWriter> writer_;
+  std::unique_ptr<MetricsFile> metrics_;
+  std::unique_ptr<Progress> progress_;
+  Progression at_;
+  TrainResult result_;
+  double loss_since_log_ = 0;
+  std::int64_t steps_since_log_ = 0;
+  std::int64_t steps_timed_ = 0;
+  std::int64_t skipped_in_a_row_ = 0;
+  std::int64_t saved_at_ = -1;
+};
+
+/// The default output folder: runs/MODEL-DATA, or with -2, -3, ... when that is taken.
+std::filesystem::path default_output_dir(const std::string& model, const std::string& data);
+
+/// A number that differs when any token or label does.
+std::uint64_t fingerprint(const Dataset& data);
+
+}  // namespace snug

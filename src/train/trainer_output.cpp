@@ -1,0 +1,64 @@
+// What a run prints before and after its steps.
+
+#include "core/settings_load.h"
+#include "core/text.h"
+#include "model/config.h"
+#include "plan/recipe_text.h"
+#include "train/trainer.h"
+
+namespace snug {
+
+void Trainer::print_header() const {
+  const Target& target = recipe_->plan.target;
+  const DatasetCounts& rows = data_.train.counts();
+  std::int64_t parameters = 0;
+  std::int64_t trainable = 0;
+  for (const Parameter& p : recipe_->module->parameters) {
+    parameters += p.type.shape.elements();
+    if (p.trainable) trainable += p.type.shape.elements();
+  }
+  std::ostream& out = talk_.out;
+  out << fmt::format("snug {} · {} ({}), {} threads · {}\n", SNUG_VERSION, target.backend,
+                     name_of(target.isa), target.threads, target.libraries);
+  out << fmt::format("model: {} ({}) · {} parameters, {} trainable\n", model_.name,
+                     name_of(model_.config.family), group_digits(parameters),
+                     group_digits(trainable));
+  out << fmt::format(
+      "data: {} rows · {} tokens, {} trained · longest {} · {} cut at {} · {} dropped\n",
+      group_digits(rows.rows), group_digits(rows.tokens), group_digits(rows.trained_tokens),
+      rows.longest, rows.cut, data_.max_length, rows.dropped);
+  if (data_.eval.size() > 0) {
+    out << fmt::format("evaluation: {} rows · {} tokens\n", group_digits(data_.eval.size()),
+                       group_digits(data_.eval.counts().tokens));
+  }
+  out << fmt::format("steps: {} of {} rows · output: {}\n", at_.trainer.max_steps,
+                     recipe_->rows_per_step, output_.string());
+  out << describe_verdict(*recipe_, memory_.budget) << "\n";
+  out << fmt::format("memory: {} planned for the arena, {} outside it\n",
+                     binary_bytes(recipe_->plan.arena(Space::device).bytes),
+                     binary_bytes(memory_.outside));
+  out << repro_line("train", settings_) << std::endl;
+}
+
+void Trainer::print_end(const TrainResult& result) const {
+  std::ostream& out = talk_.out;
+  if (result.signal != 0) {
+    out << fmt::format("stopped by signal {} after step {}; saved in {}\n", result.signal,
+                       result.steps, output_.string());
+  }
+  out << fmt::format("loss {:.4f} → {:.4f} · {} · {:.0f} tokens/s\n", result.first_loss,
+                     result.last_loss, format_duration(result.seconds), result.tokens_per_second());
+  out << fmt::format("memory: planned {} · used {} · process at most {}\n",
+                     binary_bytes(result.planned_peak_bytes), binary_bytes(result.used_peak_bytes),
+                     binary_bytes(result.peak_rss_bytes));
+  const std::string folder = result.output_dir.string();
+  if (result.signal == 0) {
+    out << fmt::format("model: {}\n  snug generate model={} prompt=\"...\"\n", folder, folder);
+    if (data_.eval.size() > 0) out << fmt::format("  snug eval model={} data=...\n", folder);
+  }
+  out << fmt::format("  snug train {}/config.yaml output_dir={} resume_from_checkpoint=true\n",
+                     folder, folder);
+  out << std::flush;
+}
+
+}  // namespace snug

@@ -1,0 +1,89 @@
+#include "train/trainer_state.h"
+
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace snug {
+
+using Json = nlohmann::json;
+
+void TrainerState::log(Json row) {
+  row["epoch"] = epoch;
+  row["step"] = global_step;
+  history_.push_back(std::move(row));
+}
+
+std::string TrainerState::to_json() const {
+  const Json control = {{"args",
+                         {{"should_epoch_stop", false},
+                          {"should_evaluate", false},
+                          {"should_log", false},
+                          {"should_save", true},
+                          {"should_training_stop", global_step >= max_steps}}},
+                        {"attributes", Json::object()}};
+  const Json state = {{"best_global_step", nullptr},
+                      {"best_metric", nullptr},
+                      {"best_model_checkpoint", nullptr},
+                      {"epoch", epoch},
+                      {"eval_steps", eval_steps},
+                      {"global_step", global_step},
+                      {"is_hyper_param_search", false},
+                      {"is_local_process_zero", true},
+                      {"is_world_process_zero", true},
+                      {"log_history", history_},
+                      {"logging_steps", logging_steps},
+                      {"max_steps", max_steps},
+                      {"num_input_tokens_seen", num_input_tokens_seen},
+                      {"num_train_epochs", num_train_epochs},
+                      {"save_steps", save_steps},
+                      {"stateful_callbacks", {{"TrainerControl", control}}},
+                      {"total_flos", total_flos},
+                      {"train_batch_size", train_batch_size},
+                      {"trial_name", nullptr},
+                      {"trial_params", nullptr}};
+  return state.dump(2) + "\n";
+}
+
+TrainerState TrainerState::from_json(const std::string& text, const std::string& where) {
+  const Json json = parse_json(text, where);
+  TrainerState state;
+  try {
+    state.global_step = json.at("global_step").get<std::int64_t>();
+    state.max_steps = json.at("max_steps").get<std::int64_t>();
+    state.num_train_epochs = json.at("num_train_epochs").get<double>();
+    state.epoch = json.at("epoch").get<double>();
+    state.num_input_tokens_seen = json.at("num_input_tokens_seen").get<std::int64_t>();
+    state.total_flos = json.at("total_flos").get<double>();
+    state.history_ = json.at("log_history");
+  } catch (const Json::exception& error) {
+    user_error("{}: {}. Resume from another checkpoint.", where, error.what());
+  }
+  if (!state.history_.is_array() || state.global_step < 0) {
+    user_error("{}: log_history or global_step is damaged. Resume from another checkpoint.", where);
+  }
+  return state;
+}
+
+MetricsFile::MetricsFile(const std::string& path, std::int64_t last_step) : path_(path) {
+  std::string kept;
+  {
+    std::ifstream in(path);
+    for (std::string line; std::getline(in, line);) {
+      const Json row = Json::parse(line, nullptr, false);
+      if (!row.is_object() || !row.contains("step") || !row["step"].is_number_integer()) continue;
+      if (row["step"].get<std::int64_t>() <= last_step) kept += line + "\n";
+    }
+  }
+  out_.open(path, std::ios::trunc);
+  out_ << kept << std::flush;
+  if (!out_) user_error("{}: cannot be written.", path);
+}
+
+void MetricsFile::write(const nlohmann::ordered_json& row) {
+  out_ << row.dump() << "\n" << std::flush;
+  if (!out_) user_error("{}: writing failed (disk full?).", path_);
+}
+
+}  // namespace snug
