@@ -126,6 +126,24 @@ class Bench {
     return forward + back_x + back_w;
   }
 
+  /// Prints the speed at which small_forward() reads w.
+  void generation(std::int64_t rows, std::int64_t n, std::int64_t k) {
+    const DType dtype = setting_.dtype;
+    const AlignedBytes x = noise(rows * k, dtype);
+    const AlignedBytes w = noise(n * k, dtype);
+    AlignedBytes y = noise(rows * n, dtype);
+    GemmOutput output;
+    output.data = y.data();
+    output.dtype = dtype;
+    output.stride = n;
+    const double seconds = best_seconds(setting_.best_of, [&] {
+      small_forward(rows, n, k, {x.data(), dtype, k, true}, {w.data(), dtype, k, true}, output,
+                    pool_);
+    });
+    fmt::print("generation T {} N {:6} K {:5}  {:.1f} GB/s\n", rows, n, k,
+               1e-9 * static_cast<double>(n * k * size_of(dtype)) / seconds);
+  }
+
  private:
   double time(std::int64_t m, std::int64_t n, std::int64_t k, const GemmMatrix& a,
               const GemmMatrix& b, const GemmOutput& output) {
@@ -161,6 +179,7 @@ int run(int argc, char** argv) {
     step += bench.linear(shape) * shape.per_step;
     fmt::print("{:9} products of a step so far: {:.1f} ms\n", model, step * 1e3);
   }
+  for (const std::int64_t rows : {1, 2, 8}) bench.generation(rows, 49152, 576);
   return 0;
 }
 

@@ -44,12 +44,12 @@ std::int64_t equal_piece(std::int64_t total, std::int64_t limit, std::int64_t un
   return ceil_div(units, pieces) * unit;
 }
 
-bool in_bf16(const GemmShape& shape, Isa isa) {
-  return shape.a == DType::bf16 && shape.b == DType::bf16 && isa >= Isa::avx512_bf16;
+bool on_amx(const GemmShape& shape, Isa isa) {
+  return shape.a == DType::bf16 && shape.b == DType::bf16 && isa == Isa::amx;
 }
 
 GemmLayout layout_of(const GemmShape& shape, Isa isa) {
-  return in_bf16(shape, isa) ? bf16_layout() : f32_layout(isa);
+  return on_amx(shape, isa) ? amx_layout() : f32_layout(isa);
 }
 
 // How a product is cut, and where its scratch lies:
@@ -323,7 +323,7 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const GemmMatrix& a, c
                         .rounding = output.rounding.has_value()};
   check_operands(shape, output);
   if (m == 0 || n == 0) return;
-  const GemmEngine engine = in_bf16(shape, isa) ? bf16_engine(isa) : f32_engine();
+  const GemmEngine engine = on_amx(shape, isa) ? amx_engine() : f32_engine();
   check(engine.layout == layout_of(shape, isa), "Highway dispatches to another set than {}",
         name_of(isa));
   const std::int64_t needed = gemm_scratch(shape, isa, pool.threads());

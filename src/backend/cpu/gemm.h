@@ -57,8 +57,8 @@ struct GemmShape {
 /// is not k-contiguous.
 std::int64_t gemm_scratch(const GemmShape& shape, Isa isa, int threads);
 
-/// C = A B^T as above. Two bf16 operands on Isa::avx512_bf16 or better are multiplied in bf16 with
-/// fp32 sums, all else in fp32 on fp32 panels. A sum's order depends on k and the isa alone, so an
+/// C = A B^T as above. On Isa::amx two bf16 operands are multiplied as they are, all else in fp32
+/// on fp32 panels; sums are fp32 in both. A sum's order depends on k and the isa alone, so an
 /// element has the same bits for any m, n, tiling and number of threads. k = 0 gives zeros.
 /// `isa` is what Highway dispatches to as well (cap_isa); `scratch` is aligned to 64 bytes, of at
 /// least gemm_scratch() bytes. Reads and writes nothing beyond the operands. Allocates nothing.

@@ -47,7 +47,7 @@ struct GemmEngine {
 };
 
 /// An A tile is 16 rows of 32 k, a B tile 16 pairs of k by 16 columns; a panel's step is two tiles.
-constexpr GemmLayout bf16_layout() {
+constexpr GemmLayout amx_layout() {
   return {.mr = 32,
           .nr = 32,
           .k_step = 32,
@@ -72,8 +72,8 @@ constexpr GemmLayout f32_layout(Isa isa) {
           .late_a = false};
 }
 
-/// bf16 panels, for Isa::avx512_bf16 and Isa::amx.
-GemmEngine bf16_engine(Isa isa);
+/// bf16 panels, for Isa::amx.
+GemmEngine amx_engine();
 
 /// fp32 panels in Highway, for what it dispatches to.
 GemmEngine f32_engine();

@@ -46,7 +46,7 @@ HWY_INLINE void multiply(std::uint32_t multiplier, WordVector x, WordVector& hig
 HWY_INLINE void blocks16(const RandomStream& random, std::uint64_t block, std::uint16_t* out) {
   const Words d;
   PhiloxKey key = random.key();
-  WordVector c0 = hn::Iota(d, static_cast<std::uint32_t>(block));
+  WordVector c0 = hn::Add(hn::Iota(d, 0), hn::Set(d, static_cast<std::uint32_t>(block)));
   WordVector c1 = hn::Set(d, static_cast<std::uint32_t>(block >> 32));
   WordVector c2 = hn::Set(d, random.step);
   WordVector c3 = hn::Set(d, random.part);

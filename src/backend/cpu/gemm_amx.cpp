@@ -11,7 +11,6 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "backend/cpu/gemm_engine.h"
 
@@ -22,11 +21,9 @@
 namespace snug {
 namespace {
 
-constexpr std::int64_t kPanel = 32;   // rows of A, columns of B
 constexpr std::int64_t kStep = 32;    // k in a tile
 constexpr std::int64_t kTile = 1024;  // bytes
 constexpr std::int64_t kLine = 64;    // bytes of a tile's row
-constexpr std::int64_t kLineDwords = 16;
 
 // The elements of `source` from k_first on.
 const std::uint16_t* elements(const GemmMatrix& source, std::int64_t k_first) {
@@ -183,38 +180,6 @@ SNUG_AMX void micro_amx(const std::byte* a, const std::byte* b, std::int64_t ste
   _tile_stored(3, c_low + 16, c_row);
 }
 
-constexpr int kRows = 8;  // rows of C in registers: 8 x 2 sums
-
-SNUG_BF16 void micro_bf16(const std::byte* a, const std::byte* b, std::int64_t steps, float* c,
-                          std::int64_t c_stride, bool add) {
-  for (int row = 0; row < kPanel; row += kRows, a += kRows * kLine, c += kRows * c_stride) {
-    __m512 sum[kRows][2];
-    for (int r = 0; r < kRows; ++r) {
-      for (int h = 0; h < 2; ++h) {
-        sum[r][h] = add ? _mm512_loadu_ps(c + r * c_stride + 16 * h) : _mm512_setzero_ps();
-      }
-    }
-    for (std::int64_t step = 0; step < steps; ++step) {
-      const std::byte* line = b + step * 2 * kTile;
-      const std::byte* pair = a + step * 2 * kTile;
-      for (int p = 0; p < kLineDwords; ++p, line += kLine, pair += 4) {
-        const auto b0 = reinterpret_cast<__m512bh>(_mm512_load_si512(line));
-        const auto b1 = reinterpret_cast<__m512bh>(_mm512_load_si512(line + kTile));
-        for (int r = 0; r < kRows; ++r) {
-          std::int32_t two = 0;
-          std::memcpy(&two, pair + r * kLine, sizeof(two));
-          const auto both = reinterpret_cast<__m512bh>(_mm512_set1_epi32(two));
-          sum[r][0] = _mm512_dpbf16_ps(sum[r][0], both, b0);
-          sum[r][1] = _mm512_dpbf16_ps(sum[r][1], both, b1);
-        }
-      }
-    }
-    for (int r = 0; r < kRows; ++r) {
-      for (int h = 0; h < 2; ++h) _mm512_storeu_ps(c + r * c_stride + 16 * h, sum[r][h]);
-    }
-  }
-}
-
 // 32 elements of a row as two vectors of 16.
 struct Pair {
   __m512 low;
@@ -282,18 +247,14 @@ void store_sums(const GemmOutput& output, const float* values, std::int64_t valu
 
 }  // namespace
 
-GemmEngine bf16_engine(Isa isa) {
-  GemmEngine engine{.layout = bf16_layout(),
-                    .pack_a = pack_a,
-                    .pack_b = pack_b,
-                    .micro = micro_bf16,
-                    .store = store_sums};
-  if (isa == Isa::amx) {
-    engine.micro = micro_amx;
-    engine.begin = begin_tiles;
-    engine.end = end_tiles;
-  }
-  return engine;
+GemmEngine amx_engine() {
+  return {.layout = amx_layout(),
+          .pack_a = pack_a,
+          .pack_b = pack_b,
+          .micro = micro_amx,
+          .begin = begin_tiles,
+          .end = end_tiles,
+          .store = store_sums};
 }
 
 }  // namespace snug
