@@ -13,16 +13,6 @@
 namespace snug {
 namespace {
 
-std::string peak_line(const PhaseReport& phase) {
-  std::string text = fmt::format("  {:<9} {:>10}  at {} = {}", name_of(phase.phase),
-                                 binary_bytes(phase.peak_bytes), phase.at.value, phase.at.op);
-  for (const AliveValue& value : phase.largest) {
-    text += fmt::format("\n    {:>10}  {} ({})", binary_bytes(value.bytes), value.name,
-                        name_of(value.role));
-  }
-  return text;
-}
-
 void print_rules(const PlannedRun& run, const Recipe& recipe, std::ostream& out) {
   const std::int64_t parameters = parameter_count(run.model.config);
   const std::int64_t tokens = recipe.micro_rows * run.request.lengths.back();
@@ -58,11 +48,7 @@ void print_savings(const PlannedRun& run, const Recipe& recipe, std::ostream& ou
 void print_text(const Command& command, const PlannedRun& run, const Recipe& recipe,
                 const MemoryReport& report, std::ostream& out) {
   fmt::print(out, "{}\n\n", describe_verdict(recipe, run.request.budget_bytes));
-  fmt::print(out, "{}\n", report_text(report));
-  fmt::print(out, "peak by phase:\n");
-  for (const PhaseReport& phase : report.by_phase(Space::device)) {
-    fmt::print(out, "{}\n", peak_line(phase));
-  }
+  fmt::print(out, "{}", report_text(report));
   fmt::print(out, "\ntechniques:\n");
   print_savings(run, recipe, out);
   print_rules(run, recipe, out);

@@ -254,4 +254,18 @@ Graph differentiate(Graph graph, ValueId loss, ValueId seed, const AutodiffOptio
   return Differentiator(std::move(graph), loss, seed, options).run();
 }
 
+Pass autodiff_pass(DType gradient_dtype, std::int64_t seed) {
+  return {.name = "autodiff",
+          .needs = {facts::kTyped},
+          .gives = {facts::kDifferentiated, facts::kGradientsComplete},
+          .breaks = {},
+          .equality = Equality::exact,
+          .run = [gradient_dtype, seed](Graph graph) {
+            const ValueId weight = Builder(graph).input("scalar/loss_weight", {DType::f32, Shape{}},
+                                                        Role::scalar, Scope::run);
+            const ValueId loss = graph.find("metric/loss");
+            return differentiate(std::move(graph), loss, weight, {gradient_dtype, seed});
+          }};
+}
+
 }  // namespace snug

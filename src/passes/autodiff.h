@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "ir/graph.h"
+#include "passes/pass.h"
 
 namespace snug {
 
@@ -21,5 +22,9 @@ struct AutodiffOptions {
 /// Gives `differentiated` and `gradients_complete`. InternalError where an op on the way has no
 /// gradient rule, or a trainable parameter does not reach the loss.
 Graph differentiate(Graph graph, ValueId loss, ValueId seed, const AutodiffOptions& options);
+
+/// differentiate() as a pass over the model's loss graph: the loss is `metric/loss`, the objective
+/// `scalar/loss_weight` (1 / labels of the step) times it. Needs `typed`.
+Pass autodiff_pass(DType gradient_dtype, std::int64_t seed);
 
 }  // namespace snug

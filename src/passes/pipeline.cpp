@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "ir/builder.h"
 #include "passes/accumulate.h"
 #include "passes/adamw.h"
 #include "passes/autodiff.h"
@@ -12,25 +11,6 @@
 #include "passes/recompute.h"
 
 namespace snug {
-namespace {
-
-/// The objective is scalar/loss_weight (1 / labels of the step) times the summed loss.
-Pass autodiff_pass(const AutodiffOptions& options) {
-  return {.name = "autodiff",
-          .needs = {facts::kTyped},
-          .gives = {facts::kDifferentiated, facts::kGradientsComplete},
-          .breaks = {},
-          .equality = Equality::exact,
-          .run = [options](Graph graph) {
-            const ValueId weight = Builder(graph).input("scalar/loss_weight", {DType::f32, Shape{}},
-                                                        Role::scalar, Scope::run);
-            const ValueId loss = graph.find("metric/loss");
-            return differentiate(std::move(graph), loss, weight, options);
-          }};
-}
-
-}  // namespace
-
 std::vector<Pass> training_passes(const Settings& settings) {
   return {
       // Storage types first: every later rule reads types.
@@ -38,7 +18,7 @@ std::vector<Pass> training_passes(const Settings& settings) {
       // The chunk is an attribute of the loss op; its gradient rule copies it.
       chunk_loss_pass(settings.loss),
       // Loss graph to loss and gradients. What backward reads is now visible.
-      autodiff_pass({gradient_dtype(settings.precision), settings.run.seed}),
+      autodiff_pass(gradient_dtype(settings.precision), settings.run.seed),
       // Updates read complete gradients, so they come after all of backward.
       adamw_pass(settings.optimizer, settings.run.seed),
       // Last of the rewrites: a pass after it that merged equal nodes would undo it.
