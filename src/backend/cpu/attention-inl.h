@@ -27,8 +27,8 @@ namespace HWY_NAMESPACE {
 constexpr int kBlockRows = 4;  // of 16 registers: 12 accumulators
 constexpr int kBlockVectors = 3;
 #else
-constexpr int kBlockRows = 8;  // of 32 registers: 16 accumulators
-constexpr int kBlockVectors = 2;
+constexpr int kBlockRows = 8;  // of 32 registers: 24 accumulators
+constexpr int kBlockVectors = 3;
 #endif
 
 /// What an element of the product is added to: nothing, C, or C times its column's factor.
@@ -104,19 +104,27 @@ HWY_NOINLINE void multiply_panel(Factor a, int64_t rows, const float* b, int64_t
   }
 }
 
-/// to[0, padded) = from[0, count) * factor as f32, zero after `count`; padded is a multiple of 16.
+/// to[0, padded) = from[0, count) as f32, zero after `count`; padded is a multiple of 16.
 template <class T>
-HWY_INLINE void widen_row(const T* from, int64_t count, float factor, float* to, int64_t padded) {
+HWY_INLINE void widen_row(const T* from, int64_t count, float* to, int64_t padded) {
   const F32 d;
   const int64_t n = lanes();
-  const Vec scale = hn::Set(d, factor);
   int64_t i = 0;
-  for (; i + n <= count; i += n) hn::Store(hn::Mul(load(from + i), scale), d, to + i);
+  for (; i + n <= count; i += n) hn::Store(load(from + i), d, to + i);
   if (i < count) {
-    hn::Store(hn::Mul(load_some(from + i, count - i), scale), d, to + i);
+    hn::Store(load_some(from + i, count - i), d, to + i);
     i += n;
   }
   for (; i < padded; i += n) hn::Store(hn::Zero(d), d, to + i);
+}
+
+/// row[0, padded) *= factor; padded is a multiple of 16.
+HWY_INLINE void scale_row(float* row, int64_t padded, float factor) {
+  const F32 d;
+  const Vec scale = hn::Set(d, factor);
+  for (int64_t i = 0; i < padded; i += lanes()) {
+    hn::Store(hn::Mul(hn::Load(d, row + i), scale), d, row + i);
+  }
 }
 
 /// to[0, count) = from[0, count) * factor, rounded to T.
@@ -130,26 +138,54 @@ HWY_INLINE void narrow_row(const float* from, int64_t count, float factor, T* to
   if (i < count) store_some(hn::Mul(hn::Load(d, from + i), scale), to + i, count - i);
 }
 
-/// to[c, r] = from[r, c]; rows and columns are multiples of 4.
+/// Transposes 4 x 4 blocks within each 128 bits: out[i] holds column i of every block.
+HWY_INLINE void transpose_blocks(Vec r0, Vec r1, Vec r2, Vec r3, Vec* out) {
+  const F32 d;
+  const Vec low02 = hn::InterleaveLower(d, r0, r2);  // 0a 2a 0b 2b
+  const Vec low13 = hn::InterleaveLower(d, r1, r3);
+  const Vec high02 = hn::InterleaveUpper(d, r0, r2);
+  const Vec high13 = hn::InterleaveUpper(d, r1, r3);
+  out[0] = hn::InterleaveLower(d, low02, low13);
+  out[1] = hn::InterleaveUpper(d, low02, low13);
+  out[2] = hn::InterleaveLower(d, high02, high13);
+  out[3] = hn::InterleaveUpper(d, high02, high13);
+}
+
+/// to[c, r] = from[r, c] for lanes() x lanes() elements.
+HWY_INLINE void transpose_square(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  const F32 d;
+  constexpr int64_t kGroups = static_cast<int64_t>(hn::MaxLanes(F32())) / 4;
+  Vec part[kGroups][4];
+  HWY_UNROLL(4)
+  for (int64_t g = 0; g < kGroups; ++g) {
+    const float* row = from + 4 * g * from_row;
+    transpose_blocks(hn::Load(d, row), hn::Load(d, row + from_row), hn::Load(d, row + 2 * from_row),
+                     hn::Load(d, row + 3 * from_row), part[g]);
+  }
+  HWY_UNROLL(4)
+  for (int64_t i = 0; i < 4; ++i) {
+#if HWY_TARGET == HWY_AVX2
+    hn::Store(hn::ConcatLowerLower(d, part[1][i], part[0][i]), d, to + i * to_row);
+    hn::Store(hn::ConcatUpperUpper(d, part[1][i], part[0][i]), d, to + (4 + i) * to_row);
+#else
+    const auto low01 = _mm512_shuffle_f32x4(part[0][i].raw, part[1][i].raw, 0x44);
+    const auto low23 = _mm512_shuffle_f32x4(part[2][i].raw, part[3][i].raw, 0x44);
+    const auto high01 = _mm512_shuffle_f32x4(part[0][i].raw, part[1][i].raw, 0xee);
+    const auto high23 = _mm512_shuffle_f32x4(part[2][i].raw, part[3][i].raw, 0xee);
+    _mm512_store_ps(to + i * to_row, _mm512_shuffle_f32x4(low01, low23, 0x88));
+    _mm512_store_ps(to + (4 + i) * to_row, _mm512_shuffle_f32x4(low01, low23, 0xdd));
+    _mm512_store_ps(to + (8 + i) * to_row, _mm512_shuffle_f32x4(high01, high23, 0x88));
+    _mm512_store_ps(to + (12 + i) * to_row, _mm512_shuffle_f32x4(high01, high23, 0xdd));
+#endif
+  }
+}
+
+/// to[c, r] = from[r, c]; rows and columns are multiples of 16, as are the distances of rows.
 HWY_INLINE void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns,
                           float* to, int64_t to_row) {
-  const hn::Full128<float> d;
-  for (int64_t r = 0; r < rows; r += 4) {
-    for (int64_t c = 0; c < columns; c += 4) {
-      const float* at = from + r * from_row + c;
-      const auto r0 = hn::Load(d, at);
-      const auto r1 = hn::Load(d, at + from_row);
-      const auto r2 = hn::Load(d, at + 2 * from_row);
-      const auto r3 = hn::Load(d, at + 3 * from_row);
-      const auto low02 = hn::InterleaveLower(d, r0, r2);  // 0a 2a 0b 2b
-      const auto low13 = hn::InterleaveLower(d, r1, r3);
-      const auto high02 = hn::InterleaveUpper(d, r0, r2);
-      const auto high13 = hn::InterleaveUpper(d, r1, r3);
-      float* into = to + c * to_row + r;
-      hn::Store(hn::InterleaveLower(d, low02, low13), d, into);
-      hn::Store(hn::InterleaveUpper(d, low02, low13), d, into + to_row);
-      hn::Store(hn::InterleaveLower(d, high02, high13), d, into + 2 * to_row);
-      hn::Store(hn::InterleaveUpper(d, high02, high13), d, into + 3 * to_row);
+  for (int64_t c = 0; c < columns; c += lanes()) {
+    for (int64_t r = 0; r < rows; r += lanes()) {
+      transpose_square(from + r * from_row + c, from_row, to + c * to_row + r, to_row);
     }
   }
 }
@@ -163,7 +199,7 @@ void load_tile(TokenInput from, int64_t key, int64_t count, int64_t column, int6
                int64_t padded_dim) {
   const auto* data = static_cast<const T*>(from.data) + key * from.stride + column;
   for (int64_t j = 0; j < count; ++j) {
-    widen_row(data + j * from.stride, dim, 1.0F, to + j * padded_dim, padded_dim);
+    widen_row(data + j * from.stride, dim, to + j * padded_dim, padded_dim);
   }
   const int64_t padded = (count + kBlockRows - 1) / kBlockRows * kBlockRows;
   std::fill(to + count * padded_dim, to + padded * padded_dim, 0.0F);

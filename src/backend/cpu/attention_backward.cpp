@@ -29,7 +29,7 @@ struct BackwardBuffers {
   float* values;           // [kKeyTile, D]
   float* probability;      // [kKeyTile, P]: s^T in units of log2, then p^T
   float* grad_score;       // [kKeyTile, P]: dp^T, then ds^T
-  float* staging;          // [4, D]
+  float* staging;          // [kStaged, D]
   float* lse;              // [P], in units of log2
   float* delta;            // [P]: sum of do * o
   std::int32_t* at;        // [P]: each row's key index
@@ -83,16 +83,14 @@ void load_query_tile(const AttentionBackward& call, const QueryTile& tile, int64
     const auto at = [&](const TokenInput& matrix) {
       return static_cast<const T*>(matrix.data) + token * matrix.stride + column;
     };
-    widen_row(at(call.q), count, 1.0F, buffers.query + r * dim, dim);
-    widen_row(at(call.q), count, shape.scale * kLog2E, buffers.staging + (r % 4) * dim, dim);
-    widen_row(at(call.grad_o), count, 1.0F, buffers.grad_output + r * dim, dim);
+    widen_row(at(call.q), count, buffers.query + r * dim, dim);
+    widen_row(at(call.grad_o), count, buffers.grad_output + r * dim, dim);
     buffers.delta[r] = dot(at(call.grad_o), at(call.o), count);
     buffers.lse[r] = used ? call.lse[head * call.tokens + token] * kLog2E : 0.0F;
     buffers.at[r] = static_cast<int32_t>(token);
-    if (r % 4 == 3) {
-      transpose(buffers.staging, dim, 4, dim, buffers.query_scaled + (r - 3), padded_rows);
-    }
   }
+  transpose(buffers.query, dim, padded_rows, dim, buffers.query_scaled, padded_rows);
+  scale_row(buffers.query_scaled, dim * padded_rows, shape.scale * kLog2E);
   transpose(buffers.grad_output, dim, padded_rows, dim, buffers.grad_output_t, padded_rows);
   std::fill_n(buffers.grad_query, dim * padded_rows, 0.0F);
 }
@@ -197,10 +195,10 @@ void store_grad_query(const AttentionBackward& call, const QueryTile& tile, int6
   const AttentionShape& shape = call.shape;
   const int64_t rows = tile.count * shape.group();
   auto* grad_q = static_cast<T*>(call.grad_q.data);
-  for (int64_t r = 0; r < rows; r += 4) {
-    transpose(buffers.grad_query + r, buffers.padded_rows, buffers.padded_dim, 4, buffers.staging,
-              buffers.padded_dim);
-    for (int64_t i = 0; i < std::min<int64_t>(4, rows - r); ++i) {
+  for (int64_t r = 0; r < rows; r += kStaged) {
+    transpose(buffers.grad_query + r, buffers.padded_rows, buffers.padded_dim, kStaged,
+              buffers.staging, buffers.padded_dim);
+    for (int64_t i = 0; i < std::min(kStaged, rows - r); ++i) {
       const int64_t token = tile.first + (r + i) / shape.group();
       const int64_t head = kv_head * shape.group() + (r + i) % shape.group();
       narrow_row(buffers.staging + i * buffers.padded_dim, shape.head_dim, shape.scale,
@@ -310,7 +308,7 @@ BufferSizes buffer_sizes(const AttentionShape& shape, std::int64_t tokens) {
   sizes.dim = round_up(shape.head_dim, 16);
   sizes.document = round_up(tokens, kRowPadding) * sizes.dim;
   sizes.floats = 5 * sizes.rows * sizes.dim + 2 * kKeyTile * sizes.dim + 2 * kKeyTile * sizes.rows +
-                 4 * sizes.dim + 3 * sizes.rows + 2 * sizes.document;
+                 kStaged * sizes.dim + 3 * sizes.rows + 2 * sizes.document;
   return sizes;
 }
 
@@ -328,7 +326,7 @@ BackwardBuffers take_buffers(const BufferSizes& sizes, float* area) {
   buffers.values = take(kKeyTile * sizes.dim);
   buffers.probability = take(kKeyTile * sizes.rows);
   buffers.grad_score = take(kKeyTile * sizes.rows);
-  buffers.staging = take(4 * sizes.dim);
+  buffers.staging = take(kStaged * sizes.dim);
   buffers.lse = take(sizes.rows);
   buffers.delta = take(sizes.rows);
   buffers.at = reinterpret_cast<std::int32_t*>(take(sizes.rows));

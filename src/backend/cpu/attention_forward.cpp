@@ -25,8 +25,8 @@ struct ForwardBuffers {
   float* output;     // [D, P]: unnormalised o^T
   float* keys;       // [kKeyTile, D]
   float* values;     // [kKeyTile, D]
-  float* scores;     // [kKeyTile, P]: s^T in units of log2, then p^T
-  float* staging;    // [4, D]
+  float* scores;     // [kKeyTile, panel]: s^T in units of log2, then p^T
+  float* staging;    // [kStaged, D]
   float* max;        // [P]
   float* sum;        // [P]
   float* factor;     // [P]
@@ -62,16 +62,17 @@ void load_queries(const ForwardTask& task, const QueryTile& tile, int64_t kv_hea
   const int64_t group = shape.group();
   const int64_t rows = tile.count * group;
   const auto* q = static_cast<const T*>(task.q.data);
-  for (int64_t r = 0; r < buffers.padded_rows; r += 4) {
-    for (int64_t i = 0; i < 4; ++i) {
+  for (int64_t r = 0; r < buffers.padded_rows; r += kStaged) {
+    for (int64_t i = 0; i < kStaged; ++i) {
       const bool used = r + i < rows;
       const int64_t token = tile.first + (r + i) / group;
       const int64_t head = kv_head * group + (r + i) % group;
       const T* from = used ? q + token * task.q.stride + head * shape.head_dim : nullptr;
-      widen_row(from, used ? shape.head_dim : 0, shape.scale * kLog2E,
-                buffers.staging + i * buffers.padded_dim, buffers.padded_dim);
+      widen_row(from, used ? shape.head_dim : 0, buffers.staging + i * buffers.padded_dim,
+                buffers.padded_dim);
     }
-    transpose(buffers.staging, buffers.padded_dim, 4, buffers.padded_dim, buffers.query + r,
+    scale_row(buffers.staging, kStaged * buffers.padded_dim, shape.scale * kLog2E);
+    transpose(buffers.staging, buffers.padded_dim, kStaged, buffers.padded_dim, buffers.query + r,
               buffers.padded_rows);
   }
   for (int64_t r = 0; r < buffers.padded_rows; ++r) {
@@ -85,11 +86,10 @@ void load_queries(const ForwardTask& task, const QueryTile& tile, int64_t kv_hea
 
 /// Turns the scores of one vector of rows into exponentials; updates their maximum and sum, and
 /// leaves the factor by which what was summed before shrinks.
-HWY_INLINE void online_softmax(const ForwardBuffers& buffers, int64_t row, int64_t key,
-                               const Visible& visible, int64_t window) {
+HWY_INLINE void online_softmax(const ForwardBuffers& buffers, int64_t row, float* scores,
+                               int64_t stride, int64_t key, const Visible& visible,
+                               int64_t window) {
   const F32 d;
-  const int64_t stride = buffers.padded_rows;
-  float* scores = buffers.scores + row;
   const Vec lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
   const Vec old_max = hn::Load(d, buffers.max + row);
   Vec max = old_max;
@@ -125,19 +125,21 @@ void visit_tile(const TileView& view, int64_t key, int64_t key_count,
   const int64_t n = lanes();
   const int64_t stride = buffers.padded_rows;
   const int64_t dim = buffers.padded_dim;
-  for (int64_t row = 0; row < view.rows(); row += kBlockVectors * n) {
+  const int64_t panel = kBlockVectors * n;
+  for (int64_t row = 0; row < view.rows(); row += panel) {
     const int64_t left = (view.rows() - row + n - 1) / n;
     const int vectors = static_cast<int>(std::min<int64_t>(kBlockVectors, left));
     const Visible visible = visible_keys(view, row, vectors * n, key, key_count);
     if (visible.end <= visible.begin) continue;
     multiply_panel<Start::zero>({buffers.keys + visible.begin * dim, dim, 1},
                                 visible.end - visible.begin, buffers.query + row, stride, dim,
-                                vectors, buffers.scores + visible.begin * stride + row, stride);
+                                vectors, buffers.scores + visible.begin * panel, panel);
     for (int v = 0; v < vectors; ++v) {
-      online_softmax(buffers, row + v * n, key, visible, view.window);
+      online_softmax(buffers, row + v * n, buffers.scores + v * n, panel, key, visible,
+                     view.window);
     }
     multiply_panel<Start::scaled>({buffers.values + visible.begin * dim, 1, dim}, dim,
-                                  buffers.scores + visible.begin * stride + row, stride,
+                                  buffers.scores + visible.begin * panel, panel,
                                   visible.end - visible.begin, vectors, buffers.output + row,
                                   stride, buffers.factor + row);
   }
@@ -150,10 +152,10 @@ void store_output(const ForwardTask& task, const QueryTile& tile, int64_t kv_hea
   const int64_t group = shape.group();
   const int64_t rows = tile.count * group;
   auto* o = static_cast<T*>(task.o.data);
-  for (int64_t r = 0; r < rows; r += 4) {
-    transpose(buffers.output + r, buffers.padded_rows, buffers.padded_dim, 4, buffers.staging,
+  for (int64_t r = 0; r < rows; r += kStaged) {
+    transpose(buffers.output + r, buffers.padded_rows, buffers.padded_dim, kStaged, buffers.staging,
               buffers.padded_dim);
-    for (int64_t i = 0; i < std::min<int64_t>(4, rows - r); ++i) {
+    for (int64_t i = 0; i < std::min(kStaged, rows - r); ++i) {
       const int64_t token = tile.first + (r + i) / group;
       const int64_t head = kv_head * group + (r + i) % group;
       const float sum = buffers.sum[r + i];
@@ -224,6 +226,8 @@ namespace {
 
 HWY_EXPORT(run_forward_item);
 
+constexpr std::int64_t kPanel = 48;  // the widest panel of rows of any instruction set
+
 std::int64_t padded_rows(const AttentionShape& shape) {
   return round_up(queries_per_tile(shape) * shape.group(), 16);
 }
@@ -232,8 +236,9 @@ std::int64_t padded_rows(const AttentionShape& shape) {
 std::int64_t buffer_bytes(const AttentionShape& shape) {
   const std::int64_t rows = padded_rows(shape);
   const std::int64_t dim = round_up(shape.head_dim, 16);
-  return scratch_bytes(2 * dim * rows + 2 * kKeyTile * dim + kKeyTile * rows + 4 * dim + 4 * rows,
-                       sizeof(float));
+  return scratch_bytes(
+      2 * dim * rows + 2 * kKeyTile * dim + kKeyTile * kPanel + kStaged * dim + 4 * rows,
+      sizeof(float));
 }
 
 ForwardBuffers take_buffers(const AttentionShape& shape, float* area) {
@@ -247,8 +252,8 @@ ForwardBuffers take_buffers(const AttentionShape& shape, float* area) {
   buffers.output = take(dim * rows);
   buffers.keys = take(kKeyTile * dim);
   buffers.values = take(kKeyTile * dim);
-  buffers.scores = take(kKeyTile * rows);
-  buffers.staging = take(4 * dim);
+  buffers.scores = take(kKeyTile * kPanel);
+  buffers.staging = take(kStaged * dim);
   buffers.max = take(rows);
   buffers.sum = take(rows);
   buffers.factor = take(rows);

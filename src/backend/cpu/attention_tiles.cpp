@@ -7,7 +7,7 @@
 namespace snug {
 
 std::int64_t queries_per_tile(const AttentionShape& shape) {
-  return std::max<std::int64_t>(1, 96 / shape.group());
+  return std::max<std::int64_t>(1, 192 / shape.group());
 }
 
 std::int64_t make_query_tiles(const AttentionShape& shape, const std::int32_t* doc_start,

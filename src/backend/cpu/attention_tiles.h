@@ -39,7 +39,10 @@ inline constexpr std::int32_t kNoKeys = -1;
 /// Keys in a tile; tiles are counted from the document's first token.
 inline constexpr std::int64_t kKeyTile = 64;
 
-/// Rows (query token, head of the group) in a full query tile: as many tokens as fill about 96
+/// Rows that are transposed together.
+inline constexpr std::int64_t kStaged = 16;
+
+/// Rows (query token, head of the group) in a full query tile: as many tokens as fill about 192
 /// rows.
 std::int64_t queries_per_tile(const AttentionShape& shape);
 
