@@ -105,11 +105,11 @@ struct Problem {
   }
 
   template <class T>
-  T stored(float value, std::int64_t i, std::uint32_t part, bool may_be_random) const {
+  T stored(float value, std::int64_t i, std::uint32_t state, bool may_be_random) const {
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (rounding != nullptr && may_be_random) {
         RandomStream stream = *rounding;
-        stream.part += part;
+        stream.stream += state;
         return BFloat16::round_stochastic(
             value, stream.bits16(first_element + static_cast<std::uint64_t>(i)));
       }

@@ -32,9 +32,10 @@ namespace snug {
 namespace HWY_NAMESPACE {
 namespace {
 
-RandomStream part_of(const RandomStream* stream, uint32_t part) {
+/// Weight, m and v draw from streams of their own: state 0, 1, 2.
+RandomStream state_of(const RandomStream* stream, uint64_t state) {
   RandomStream result = stream != nullptr ? *stream : RandomStream{};
-  result.part += part;
+  result.stream += state;
   return result;
 }
 
@@ -73,9 +74,9 @@ void update_elements(const AdamW& call, const AdamWFactors& f, int64_t begin, in
   const auto* gradient = static_cast<const G*>(call.gradient);
   auto* first = static_cast<S*>(call.m);
   auto* second = static_cast<S*>(call.v);
-  RandomBits weight_bits(part_of(call.rounding, 0));
-  RandomBits first_bits(part_of(call.rounding, 1));
-  RandomBits second_bits(part_of(call.rounding, 2));
+  RandomBits weight_bits(state_of(call.rounding, 0));
+  RandomBits first_bits(state_of(call.rounding, 1));
+  RandomBits second_bits(state_of(call.rounding, 2));
   for (int64_t i = begin; i < end; i += lanes()) {
     const uint64_t element = call.first_element + static_cast<uint64_t>(i);
     const Vec g = hn::Mul(load_in(gradient, i, end), clip);

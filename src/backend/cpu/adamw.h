@@ -40,8 +40,7 @@ struct AdamW {
   double eps = 1e-8;
   double weight_decay = 0;
   /// Not nullptr: what is stored in bf16 without a master is rounded stochastically with the bits
-  /// of element first_element + i: the weight with the stream's part, m and v with part + 1 and
-  /// + 2.
+  /// of element first_element + i: the weight with this stream, m and v with the next two.
   const RandomStream* rounding = nullptr;
   std::uint64_t first_element = 0;
 };

@@ -52,8 +52,8 @@ void update(const KernelCall& call) {
   const Elements clip = input(call, kClip);
   const auto random = drawn(call, kDraw);
   const double rate = input(call, kRate)[0];
-  const double beta1 = static_cast<T>(call.attributes.real("beta1"));
-  const double beta2 = static_cast<T>(call.attributes.real("beta2"));
+  const double beta1 = call.attributes.real("beta1");
+  const double beta2 = call.attributes.real("beta2");
   const T decay = static_cast<T>(
       1.0 - rate * static_cast<double>(static_cast<T>(call.attributes.real("weight_decay"))));
   const T step = static_cast<T>(rate / input(call, kCorrection1)[0]);

@@ -1,0 +1,243 @@
+#pragma once
+// One-node graphs, at least one for every kernel of the CPU back end. `$` stands for the element
+// type of the case. Sizes are odd on purpose: they divide by no tile.
+
+#include <array>
+#include <string_view>
+
+namespace snug::testing {
+
+struct ConformanceCase {
+  std::string_view name;
+  double sum_length;  ///< longest sum behind an element of the result
+  std::string_view text;
+};
+
+inline constexpr std::array kConformanceCases = {
+    ConformanceCase{"linear", 77, R"(
+input %x $[37, 77]
+input %w $[53, 77]
+input %b $[53]
+%y = linear(%x, %w, %b) : $[37, 53] @ forward
+output %y)"},
+    ConformanceCase{"linear_acc_f32_result", 77, R"(
+input %x $[37, 77]
+input %w $[53, 77]
+input %acc f32[37, 53]
+%y = linear(%x, %w, _, %acc) {dtype="f32"} : f32[37, 53] base=%acc @ forward
+output %y)"},
+    ConformanceCase{"linear_few_rows", 77, R"(
+input %x $[3, 77]
+input %w $[53, 77]
+%y = linear(%x, %w, _) : $[3, 53] @ forward
+output %y)"},
+    ConformanceCase{"linear_of_a_view", 40, R"(
+input %wide $[37, 77]
+%x = view(%wide) {offset=5, shape="37,40", row_stride=77} : $[37, 40] base=%wide offset=5 stride=77 @ forward
+input %w $[53, 40]
+%y = linear(%x, %w, _) : $[37, 53] @ forward
+output %y)"},
+    ConformanceCase{"linear_dx", 53, R"(
+input %dy $[37, 53]
+input %w $[53, 77]
+%dx = linear_dx(%dy, %w) : $[37, 77] @ backward
+output %dx)"},
+    ConformanceCase{"linear_dw", 37, R"(
+input %dy $[37, 53]
+input %x $[37, 77]
+%dw = linear_dw(%dy, %x) {dtype="$", seed=1, stream=2} : $[53, 77] @ backward
+output %dw)"},
+    ConformanceCase{"linear_dw_acc", 37, R"(
+input %dy $[37, 53]
+input %x $[37, 77]
+input %acc $[53, 77]
+input %draw i64[] scalar
+%dw = linear_dw(%dy, %x, %acc, %draw) {dtype="$", seed=1, stream=2} : $[53, 77] base=%acc @ backward
+output %dw)"},
+    ConformanceCase{"column_sum", 37, R"(
+input %dy $[37, 53]
+%db = column_sum(%dy) {dtype="$", seed=1, stream=2} : $[53] @ backward
+output %db)"},
+    ConformanceCase{"rms_norm", 77, R"(
+input %x $[37, 77]
+input %w $[77]
+%y = rms_norm(%x, %w) {eps=1e-06} : $[37, 77] @ forward
+output %y)"},
+    ConformanceCase{"rms_norm_of_heads", 24, R"(
+input %x $[37, 3, 24]
+input %w $[24]
+%y = rms_norm(%x, %w) {eps=1e-06} : $[37, 3, 24] @ forward
+output %y)"},
+    ConformanceCase{"rms_norm_dx", 77, R"(
+input %dy $[37, 77]
+input %x $[37, 77]
+input %w $[77]
+%dx = rms_norm_dx(%dy, %x, %w) {eps=1e-06} : $[37, 77] @ backward
+output %dx)"},
+    ConformanceCase{"rms_norm_dw", 300, R"(
+input %dy $[300, 77]
+input %x $[300, 77]
+%dw = rms_norm_dw(%dy, %x) {eps=1e-06, dtype="$", seed=1, stream=2} : $[77] @ backward
+output %dw)"},
+    ConformanceCase{"rope", 2, R"(
+input %x $[37, 3, 20]
+input %cos f32[64, 10]
+input %sin f32[64, 10]
+input %positions i32[37]
+%y = rope(%x, %cos, %sin, %positions) : $[37, 3, 20] @ forward
+output %y)"},
+    ConformanceCase{"rope_table", 1, R"(
+%cos, %sin = rope_table() {positions=64, half=10, kind="llama3", theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=32} : f32[64, 10]; f32[64, 10] @ init
+output %cos
+output %sin)"},
+    ConformanceCase{"attention", 150, R"(
+input %q $[150, 6, 20]
+input %k $[150, 2, 20]
+input %v $[150, 2, 20]
+input %doc_start i32[150]
+%o, %lse = attention(%q, %k, %v, %doc_start) {scale=0.2, window=0} : $[150, 6, 20]; f32[6, 150] @ forward
+output %o
+output %lse)"},
+    ConformanceCase{"attention_window", 150, R"(
+input %q $[150, 6, 20]
+input %k $[150, 2, 20]
+input %v $[150, 2, 20]
+input %doc_start i32[150]
+%o, %lse = attention(%q, %k, %v, %doc_start) {scale=0.2, window=17} : $[150, 6, 20]; f32[6, 150] @ forward
+output %o
+output %lse)"},
+    ConformanceCase{"attention_cached", 60, R"(
+input %q $[5, 6, 20]
+input %k $[90, 2, 20]
+input %v $[90, 2, 20]
+input %position i32[]
+%o = attention_cached(%q, %k, %v, %position) {scale=0.2, window=0} : $[5, 6, 20] @ forward
+output %o)"},
+    ConformanceCase{"cache_write", 1, R"(
+input %cache $[90, 2, 20]
+input %x $[5, 2, 20]
+input %position i32[]
+%filled = cache_write(%cache, %x, %position) : $[90, 2, 20] base=%cache @ forward
+output %filled)"},
+    ConformanceCase{"silu_mul", 1, R"(
+input %gate $[37, 77]
+input %up $[37, 77]
+%y = silu_mul(%gate, %up) : $[37, 77] @ forward
+output %y)"},
+    ConformanceCase{"silu_mul_grad", 1, R"(
+input %gate $[37, 77]
+input %up $[37, 77]
+input %dy $[37, 77]
+%dgate, %dup = silu_mul_grad(%gate, %up, %dy) : $[37, 77]; $[37, 77] @ backward
+output %dgate
+output %dup)"},
+    ConformanceCase{"head_loss", 77, R"(
+input %x $[37, 77]
+input %w $[101, 77]
+input %labels i32[37]
+%loss = head_loss(%x, %w, %labels) {chunk_rows=16} : f32[] @ forward
+output %loss)"},
+    ConformanceCase{"head_loss_grad", 101, R"(
+input %x $[37, 77]
+input %w $[101, 77]
+input %labels i32[37]
+input %weight f32[] scalar
+%loss, %dx, %dw = head_loss_grad(%x, %w, %labels, %weight) {chunk_rows=0, dtype="$", seed=1, stream=2} : f32[]; $[37, 77]; $[101, 77] @ backward
+output %loss
+output %dx
+output %dw)"},
+    ConformanceCase{"head_loss_grad_by_chunks", 101, R"(
+input %x $[37, 77]
+input %w $[101, 77]
+input %labels i32[37]
+input %weight f32[] scalar
+input %acc f32[101, 77]
+%loss, %dx, %dw = head_loss_grad(%x, %w, %labels, %weight, %acc) {chunk_rows=16, dtype="f32", seed=1, stream=2} : f32[]; $[37, 77]; f32[101, 77] base=%acc @ backward
+output %loss
+output %dx
+output %dw)"},
+    ConformanceCase{"embedding", 1, R"(
+input %table $[101, 77]
+input %ids i32[37]
+%y = embedding(%table, %ids) : $[37, 77] @ forward
+output %y)"},
+    ConformanceCase{"embedding_dw", 37, R"(
+input %dy $[37, 77]
+input %ids i32[37]
+%dw = embedding_dw(%dy, %ids) {rows=101, dtype="$", seed=1, stream=2} : $[101, 77] @ backward
+output %dw)"},
+    ConformanceCase{"add", 1, R"(
+input %a $[37, 77]
+input %b $[37, 77]
+%y = add(%a, %b) : $[37, 77] @ forward
+output %y)"},
+    ConformanceCase{"scale", 1, R"(
+input %a $[37, 77]
+%y = scale(%a) {factor=0.3} : $[37, 77] @ forward
+output %y)"},
+    ConformanceCase{"cast", 1, R"(
+input %a $[37, 77]
+%y = cast(%a) {dtype="f32"} : f32[37, 77] @ forward
+output %y)"},
+    ConformanceCase{"copy", 1, R"(
+input %a $[37, 77]
+%y = copy(%a) : $[37, 77] @ forward
+output %y)"},
+    ConformanceCase{"fill", 1, R"(
+%y = fill() {value=0.5, dtype="$", shape="37,77"} : $[37, 77] @ init
+output %y)"},
+    ConformanceCase{"global_norm", 41000, R"(
+input %a $[37, 77]
+input %b $[410, 100]
+%norm, %clip, %finite = global_norm(%a, %b) {max_norm=1.0} : f32[]; f32[]; i32[] @ update
+output %norm
+output %clip
+output %finite)"},
+    ConformanceCase{"apply_gate", 1, R"(
+input %finite i32[]
+input %wanted i32[]
+%y = apply_gate(%finite, %wanted) : i32[] @ update
+output %y)"},
+    ConformanceCase{"adamw_master", 1, R"(
+input %w $[37, 77] weight run
+input %g $[37, 77]
+input %m f32[37, 77] optimizer_state run
+input %v f32[37, 77] optimizer_state run
+input %master f32[37, 77] master run
+input %lr f32[] scalar
+input %c1 f32[] scalar
+input %c2 f32[] scalar
+input %clip f32[] scalar
+input %apply i32[] scalar
+%w2, %m2, %v2, %p2 = adamw(%w, %g, %m, %v, %master, %lr, %c1, %c2, %clip, %apply, _) {beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.1} : $[37, 77] weight run base=%w; f32[37, 77] optimizer_state run base=%m; f32[37, 77] optimizer_state run base=%v; f32[37, 77] master run base=%master @ update
+output %w2
+output %m2
+output %v2
+output %p2)"},
+    ConformanceCase{"adamw_stochastic", 1, R"(
+input %w $[37, 77] weight run
+input %g $[37, 77]
+input %m $[37, 77] optimizer_state run
+input %v $[37, 77] optimizer_state run
+input %lr f32[] scalar
+input %c1 f32[] scalar
+input %c2 f32[] scalar
+input %draw i64[] scalar
+%w2, %m2, %v2 = adamw(%w, %g, %m, %v, _, %lr, %c1, %c2, _, _, %draw) {beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.1, seed=7, stream=9} : $[37, 77] weight run base=%w; $[37, 77] optimizer_state run base=%m; $[37, 77] optimizer_state run base=%v @ update
+output %w2
+output %m2
+output %v2)"},
+    ConformanceCase{"attention_grad", 150, R"(
+input %q $[150, 6, 20]
+input %k $[150, 2, 20]
+input %v $[150, 2, 20]
+input %doc_start i32[150]
+%o, %lse = attention(%q, %k, %v, %doc_start) {scale=0.2, window=0} : $[150, 6, 20]; f32[6, 150] @ forward
+input %do $[150, 6, 20]
+%dq, %dk, %dv = attention_grad(%q, %k, %v, %doc_start, %o, %lse, %do) {scale=0.2, window=0} : $[150, 6, 20]; $[150, 2, 20]; $[150, 2, 20] @ backward
+output %dq
+output %dk
+output %dv)"},
+};
+
+}  // namespace snug::testing
