@@ -216,63 +216,75 @@ class Product {
     }
   }
 
-  // One tile of C, k block by k block. The panel that is used again at once is the outer one.
-  void multiply_tile(Range rows, Range cols, const Room& own) const {
-    const bool first_chunk = ks_.begin == 0;
-    const bool last_chunk = ks_.end == shape_.k;
-    std::int64_t width = layout_.nr;
-    float* sums = own.sums;
+  // Where a tile's sums go: all of them collected, or one register tile at a time.
+  struct Sums {
+    float* data;
+    std::int64_t width;
+    bool collected;
+  };
+
+  Sums sums_of(Range rows, Range cols, const Room& own) const {
     if (blocks_.adds_chunks) {
-      width = blocks_.chunk_n;
-      sums = chunk_sums_ + rows.begin * width + cols.begin;
-    } else if (blocks_.collects) {
-      width = round_up(cols.size(), layout_.nr);
+      const std::int64_t width = blocks_.chunk_n;
+      return {chunk_sums_ + rows.begin * width + cols.begin, width, true};
     }
-    const bool collects = blocks_.collects || blocks_.adds_chunks;
+    if (blocks_.collects) return {own.sums, round_up(cols.size(), layout_.nr), true};
+    return {own.sums, layout_.nr, false};
+  }
+
+  void multiply_tile(Range rows, Range cols, const Room& own) const {
+    const Sums sums = sums_of(rows, cols, own);
     const std::int64_t block = equal_piece(chunk_k(), layout_.k_block, layout_.k_step);
-    std::int64_t k = 0;
-    do {
-      const Range ks{k, std::min(chunk_k(), k + block)};
-      const auto micro = [&](const std::byte* a, std::int64_t row, std::int64_t col) {
-        float* const c = collects ? sums + (row - rows.begin) * width + col - cols.begin : sums;
-        const std::byte* const b =
-            own.b + panel_bytes(layout_.nr, chunk_k()) * ((col - cols.begin) / layout_.nr) +
-            panel_bytes(layout_.nr, ks.begin);
-        engine_.micro(a, b, ks.size() / layout_.k_step, c, width, !first_chunk || ks.begin > 0);
-        if (!collects) {
-          store({row, std::min(rows.end, row + layout_.mr)},
-                {col, std::min(cols.end, col + layout_.nr)}, c, width);
-        }
-      };
-      if (blocks_.late_a) {
-        for (std::int64_t row = rows.begin; row < rows.end; row += layout_.mr) {
-          const std::byte* const a =
-              late_a_panel({row, std::min(rows.end, row + layout_.mr)}, ks, own.a);
-          for (std::int64_t col = cols.begin; col < cols.end; col += layout_.nr) micro(a, row, col);
-        }
-      } else {
+    for (std::int64_t k = 0; k == 0 || k < chunk_k(); k += block) {
+      multiply_block(rows, cols, {k, std::min(chunk_k(), k + block)}, own, sums);
+    }
+    const bool last_chunk = ks_.end == shape_.k;
+    if (sums.collected && last_chunk) store(rows, cols, sums);
+  }
+
+  // Adds one block of k to a tile. The panel that is packed late, or read most, is the outer one.
+  void multiply_block(Range rows, Range cols, Range ks, const Room& own, const Sums& sums) const {
+    const auto panel_rows = [&](std::int64_t row) {
+      return Range{row, std::min(rows.end, row + layout_.mr)};
+    };
+    const auto multiply_panels = [&](const std::byte* a, std::int64_t row, std::int64_t col) {
+      const std::byte* const b =
+          own.b + panel_bytes(layout_.nr, chunk_k()) * ((col - cols.begin) / layout_.nr) +
+          panel_bytes(layout_.nr, ks.begin);
+      float* c = sums.data;
+      if (sums.collected) c += (row - rows.begin) * sums.width + col - cols.begin;
+      const bool add = ks_.begin > 0 || ks.begin > 0;
+      engine_.micro(a, b, ks.size() / layout_.k_step, c, sums.width, add);
+      if (!sums.collected) {
+        store(panel_rows(row), {col, std::min(cols.end, col + layout_.nr)}, sums);
+      }
+    };
+    if (blocks_.late_a) {
+      for (std::int64_t row = rows.begin; row < rows.end; row += layout_.mr) {
+        late_pack_a(panel_rows(row), ks, own.a);
         for (std::int64_t col = cols.begin; col < cols.end; col += layout_.nr) {
-          for (std::int64_t row = rows.begin; row < rows.end; row += layout_.mr) {
-            micro(packed_a_ + panel_bytes(layout_.mr, chunk_k()) * (row / layout_.mr) +
-                      panel_bytes(layout_.mr, ks.begin),
-                  row, col);
-          }
+          multiply_panels(own.a, row, col);
         }
       }
-      k = ks.end;
-    } while (k < chunk_k());
-    if (collects && last_chunk) store(rows, cols, sums, width);
+      return;
+    }
+    for (std::int64_t col = cols.begin; col < cols.end; col += layout_.nr) {
+      for (std::int64_t row = rows.begin; row < rows.end; row += layout_.mr) {
+        multiply_panels(packed_a_ + panel_bytes(layout_.mr, chunk_k()) * (row / layout_.mr) +
+                            panel_bytes(layout_.mr, ks.begin),
+                        row, col);
+      }
+    }
   }
 
-  const std::byte* late_a_panel(Range rows, Range ks, std::byte* to) const {
+  void late_pack_a(Range rows, Range ks, std::byte* to) const {
     const std::int64_t count = std::min(ks.size(), ks_.size() - ks.begin);
     engine_.pack_a(a_, rows_.begin + rows.begin, rows.size(), ks_.begin + ks.begin, count, to);
-    return to;
   }
 
-  void store(Range rows, Range cols, const float* sums, std::int64_t width) const {
-    engine_.store(output_, sums, width, rows_.begin + rows.begin, cols_.begin + cols.begin,
-                  rows.size(), cols.size());
+  void store(Range rows, Range cols, const Sums& sums) const {
+    engine_.store(output_, sums.data, sums.width, rows_.begin + rows.begin,
+                  cols_.begin + cols.begin, rows.size(), cols.size());
   }
 
   // k of the present chunk with the panels' padding.
