@@ -35,10 +35,16 @@ bool in_update(const Node& node) { return node.phase == Phase::update; }
 bool in_init(const Node& node) { return node.phase == Phase::init; }
 bool in_step(const Node& node) { return node.phase != Phase::init; }
 
+/// Nothing is trained: no parameter needs a master.
+Graph frozen(Graph graph) {
+  for (Parameter& parameter : graph.parameters) parameter.trainable = false;
+  return graph;
+}
+
 /// The loss without gradients.
 Graph evaluation_graph(const Graph& loss, const Settings& settings) {
-  return run_passes(loss, {precision_pass(settings.precision), chunk_loss_pass(settings.loss)},
-                    nullptr);
+  return run_passes(frozen(loss),
+                    {precision_pass(settings.precision), chunk_loss_pass(settings.loss)}, nullptr);
 }
 
 Graph evaluation_program(const Graph& graph, std::int64_t length) {
@@ -132,7 +138,7 @@ StepModule compile_generation(const ModelConfig& config, GenerationCapacity capa
   StepModule module;
   const auto add = [&](std::string name, std::int64_t tokens, bool with_init) {
     capacity.tokens = tokens;
-    const Graph graph = run_passes(build_generation(config, capacity, capacity.cache_rows),
+    const Graph graph = run_passes(frozen(build_generation(config, capacity, capacity.cache_rows)),
                                    {precision_pass(settings.precision)}, nullptr);
     if (with_init) {
       module.script.init = 0;

@@ -14,6 +14,9 @@ namespace {
 constexpr double kFlopsPerSecond = 2e11;
 constexpr double kBytesPerSecond = 2e10;
 
+/// Advice does not cut rows below this.
+constexpr std::int64_t kShortestRows = 64;
+
 double seconds_of(const Graph& graph) {
   double seconds = 0;
   for (const Node& node : graph.nodes) {
@@ -148,12 +151,6 @@ std::vector<Change> single_changes(const RecipeRequest& request) {
                           .gradient_accumulation_steps = std::nullopt};
     });
   }
-  for (std::int64_t length = request.lengths.back() / 2; length >= 64; length /= 2) {
-    add(fmt::format("max_length={}", length), [length](RecipeRequest& r) {
-      std::erase_if(r.lengths, [&](std::int64_t l) { return l >= length; });
-      r.lengths.push_back(length);
-    });
-  }
   if (request.settings.precision.master_weights == MasterWeights::fp32 &&
       request.settings.precision.bf16) {
     add("master_weights=none",
@@ -170,16 +167,27 @@ std::vector<Change> single_changes(const RecipeRequest& request) {
 std::vector<Advice> advise(const RecipeRequest& request, const Recipe& tried,
                            const KernelSource& kernels, std::size_t count) {
   std::vector<Advice> advice;
-  for (const Change& change : single_changes(request)) {
-    const Recipe recipe = choose_recipe(change.request, kernels, nullptr);
-    if (recipe.needed_bytes >= tried.needed_bytes) continue;
-    advice.push_back({change.text, recipe.needed_bytes, recipe.fits});
-    const auto fitting =
-        std::count_if(advice.begin(), advice.end(), [](const Advice& a) { return a.fits; });
-    if (fitting >= static_cast<std::ptrdiff_t>(count)) break;
+  const auto consider = [&](const std::string& text, const RecipeRequest& changed) {
+    const Recipe recipe = choose_recipe(changed, kernels, nullptr);
+    if (recipe.needed_bytes < tried.needed_bytes) {
+      advice.push_back({text, recipe.needed_bytes, recipe.fits});
+    }
+    return recipe.fits;
+  };
+  for (const Change& change : single_changes(request)) consider(change.text, change.request);
+  // Shorter rows: the longest that fit, else the shortest tried.
+  for (std::int64_t length = request.lengths.back() / 2; length >= kShortestRows; length /= 2) {
+    RecipeRequest shorter = request;
+    std::erase_if(shorter.lengths, [&](std::int64_t l) { return l >= length; });
+    shorter.lengths.push_back(length);
+    const std::size_t before = advice.size();
+    if (consider(fmt::format("max_length={}", length), shorter)) break;
+    const bool last = length / 2 < kShortestRows;
+    if (!last && advice.size() > before) advice.pop_back();
   }
-  std::stable_sort(advice.begin(), advice.end(),
-                   [](const Advice& a, const Advice& b) { return a.fits > b.fits; });
+  std::stable_sort(advice.begin(), advice.end(), [](const Advice& a, const Advice& b) {
+    return a.fits != b.fits ? a.fits : (!a.fits && a.needed_bytes < b.needed_bytes);
+  });
   if (advice.size() > count) advice.resize(count);
   return advice;
 }
