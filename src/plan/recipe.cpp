@@ -108,17 +108,29 @@ Recipe choose_recipe(const RecipeRequest& request, const KernelSource& kernels,
                      PipelineTrace* trace) {
   const BatchShape shape = resolve_batch(request.settings);
   const std::vector<std::int64_t> micros = micro_candidates(shape);
-  const auto policies = recompute_candidates(request.config.num_hidden_layers);
   const bool open = is_automatic(request.settings.recompute);
+  auto policies = recompute_candidates(request.config.num_hidden_layers);
+  if (!open) policies = {request.settings.recompute};
+  const auto plan = [&](const auto& policy, std::int64_t micro) {
+    Settings settings = request.settings;
+    settings.recompute = policy;
+    return compile_recipe(request, settings, micro, kernels, trace);
+  };
   // The largest micro-batch with the least recomputing is the fastest there is: mostly it fits.
-  Settings first = request.settings;
-  if (open) first.recompute = policies.front();
-  Recipe best = compile_recipe(request, first, micros.front(), kernels, trace);
-  if (best.fits || (micros.size() == 1 && !open)) return best;
+  Recipe best = plan(policies.front(), micros.front());
+  if (best.fits || (micros.size() == 1 && policies.size() == 1)) return best;
+  // The smallest micro-batch with the most recomputing needs least: mostly, when it does not fit,
+  // nothing does.
+  const auto keep_smaller = [&](Recipe recipe) {
+    if (recipe.needed_bytes < best.needed_bytes) best = std::move(recipe);
+  };
+  for (std::size_t p = policies.size(); p-- > 0 && policies.size() - p <= 2;) {
+    keep_smaller(plan(policies[p], micros.back()));
+  }
+  if (!best.fits) return best;
   for (const Candidate& candidate : list_candidates(request, shape)) {
     Recipe recipe = compile_recipe(request, candidate.settings, candidate.micro, kernels, trace);
     if (recipe.fits) return recipe;
-    if (recipe.needed_bytes < best.needed_bytes) best = std::move(recipe);
   }
   return best;
 }
