@@ -40,6 +40,15 @@ std::int64_t every(Interval strategy, const CountOrShare& steps, std::int64_t to
   return std::max<std::int64_t>(1, steps.of(total));
 }
 
+/// Bytes of the checkpoints that are there already.
+std::int64_t checkpoints_bytes(const fs::path& output) {
+  std::int64_t bytes = 0;
+  for (const Checkpoint& checkpoint : list_checkpoints(output)) {
+    bytes += folder_bytes(checkpoint.folder);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 fs::path default_output_dir(const std::string& model, const std::string& data) {
@@ -190,7 +199,7 @@ void Trainer::start() {
   check_disk({.checkpoints = save_every_ > 0 ? kept : 0,
               .checkpoint_bytes = save_every_ > 0 ? writer_->checkpoint_bytes() : 0,
               .model_bytes = writer_->model_bytes(),
-              .present_bytes = folder_bytes(output_)},
+              .present_bytes = checkpoints_bytes(output_)},
              output_);
   load_start_state();
   order_->start(at_.data.epoch);

@@ -1,0 +1,236 @@
+"""A run that stops and goes on is the run that never stopped, bit for bit, and what it leaves behind always loads."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import safetensors.torch
+import torch
+import transformers
+
+MODEL = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3,
+             vocab_size=131, max_position_embeddings=512, bos_token_id=1, eos_token_id=2)
+ROWS = 22  # with 4 a step: epochs of 6 steps, so that 10 steps cross an epoch's end
+SETTINGS = ["append_eos=false", "threads=2", "max_steps=10", "save_steps=5", "learning_rate=1e-3", "warmup_steps=2",
+            "weight_decay=0.1", "global_batch_size=4", "per_device_train_batch_size=2",
+            "activation_checkpointing=false"]
+STATE = ["model.safetensors", "optimizer.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The settings that name a small random model and its rows."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model("qwen2", **MODEL, dtype="bfloat16")
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    rows = [torch.randint(0, MODEL["vocab_size"], (15 + 67 * i % 401,)).tolist() for i in range(ROWS)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"input_ids": ids, "labels": ids}) + "\n" for ids in rows))
+    return [f"model={folder}", f"data={folder / 'rows.jsonl'}"]
+
+
+def command(tool, model, output, *changes):
+    settings = {word.split("=", 1)[0]: word for word in [*SETTINGS, *changes]}
+    return [str(tool("snug")), "train", *model, f"output_dir={output}", "--json", *settings.values()]
+
+
+def train(tool, model, output, *changes, status=0):
+    done = subprocess.run(command(tool, model, output, *changes), capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def metrics(output):
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoints(output):
+    return sorted(output.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+
+
+def assert_loads(folder):
+    """transformers reads the model, and every tensor of the optimizer's state is there and finite."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    state = safetensors.torch.load_file(folder / "optimizer.safetensors")
+    names = {name for name, _ in model.named_parameters()}
+    assert {f"{name}.{part}" for name in names for part in ("master", "exp_avg", "exp_avg_sq")} == set(state)
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def assert_same_end(output, whole):
+    for name in STATE:
+        assert (output / "checkpoint-10" / name).read_bytes() == (whole / "checkpoint-10" / name).read_bytes(), name
+    assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    ours, expected = ({m["step"]: (m["loss"], m["grad_norm"], m["learning_rate"], m["epoch"]) for m in metrics(run)}
+                      for run in (output, whole))
+    assert {step: expected[step] for step in ours} == ours and max(ours) == 10
+
+
+@pytest.fixture(scope="module")
+def whole(tool, model, tmp_path_factory):
+    """Ten steps without a stop; checkpoints after 5 and 10."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    done = train(tool, model, output)
+    assert [folder.name for folder in checkpoints(output)] == ["checkpoint-5", "checkpoint-10"]
+    return output, json.loads(done.stdout)
+
+
+def test_memory_is_what_was_planned_from_first_to_last_step(whole):
+    output, result = whole
+    assert result["used_peak_bytes"] == result["planned_peak_bytes"] > 0
+    steps = metrics(output)
+    assert [m["step"] for m in steps] == list(range(1, 11))
+    for key in ("memory/planned_peak", "memory/reserved"):
+        assert {m[key] for m in steps} == {result["planned_peak_bytes"]}, key
+    peaks = [m["memory/peak"] for m in steps]
+    assert peaks == sorted(peaks) and peaks[-1] == result["planned_peak_bytes"]
+    # All memory is there before step 1; later steps may touch a page of libc's, not a tensor's worth.
+    resident = [m["memory/rss"] for m in steps]
+    assert max(resident[2:]) - resident[1] <= 256 * 1024
+
+
+def test_every_checkpoint_loads(whole):
+    output, _ = whole
+    for folder in checkpoints(output):
+        assert_loads(folder)
+
+
+def plan(tool, model, *changes):
+    done = subprocess.run([str(tool("snug")), "plan", *command(tool, model, "unused", *changes)[2:]],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("changes", [[], ["activation_checkpointing=true"], ["threads=1"],
+                                     ["save_steps=1", "logging_steps=1"]],
+                         ids=["unchanged", "recomputed", "one-thread", "saved-often"])
+def test_going_on_gives_the_same_bits(tool, model, whole, tmp_path, changes):
+    output, _ = whole
+    shutil.copytree(output / "checkpoint-5", tmp_path / "run" / "checkpoint-5")
+    done = train(tool, model, tmp_path / "run", "resume_from_checkpoint=true", *changes)
+    assert "checkpoint-5 at step 5" in done.stderr
+    assert_same_end(tmp_path / "run", output)
+    assert [m["step"] for m in metrics(tmp_path / "run")] == [6, 7, 8, 9, 10]
+
+
+def test_going_on_with_less_memory_gives_the_same_bits(tool, model, whole, tmp_path):
+    """Half of what recomputing saves is taken away, so that it has to recompute."""
+    output, result = whole
+    needs = [plan(tool, model, f"activation_checkpointing={policy}")["needed_bytes"] for policy in ("false", "true")]
+    assert needs[1] < needs[0] - 2**20  # more than what the process itself takes may differ by
+    shutil.copytree(output / "checkpoint-5", tmp_path / "run" / "checkpoint-5")
+    done = train(tool, model, tmp_path / "run", "resume_from_checkpoint=true", f"device_memory={sum(needs) // 2}",
+                 "activation_checkpointing=auto")
+    assert json.loads(done.stdout)["planned_peak_bytes"] < result["planned_peak_bytes"]
+    assert_same_end(tmp_path / "run", output)
+
+
+def test_a_new_output_folder_goes_on_from_a_named_checkpoint(tool, model, whole, tmp_path):
+    output, _ = whole
+    train(tool, model, tmp_path / "run", f"resume_from_checkpoint={output / 'checkpoint-5'}")
+    assert_same_end(tmp_path / "run", output)
+
+
+@pytest.mark.parametrize("change, key", [("master_weights=none", "master_weights: fp32 then, none now"),
+                                         ("seed=7", "seed: 42 then, 7 now"),
+                                         ("weight_decay=0.2", "weight_decay: 0.1 then, 0.2 now"),
+                                         ("bf16=false", "bf16: true then, false now")])
+def test_a_change_of_results_is_refused(tool, model, whole, change, key):
+    output, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    done = train(tool, model, output, "resume_from_checkpoint=true", change, status=1)
+    assert key in done.stderr and "Traceback" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_folder_with_a_run_is_not_run_over(tool, model, whole):
+    output, _ = whole
+    done = train(tool, model, output, status=1)
+    assert "resume_from_checkpoint=true" in done.stderr
+
+
+# Not done before the signal; a rate that does not depend on the number of steps; a checkpoint is often in writing.
+ENDLESS = ["max_steps=1000000", "save_steps=1", "lr_scheduler_type=constant", "warmup_steps=0"]
+
+
+@contextlib.contextmanager
+def endless(tool, model, output, talk):
+    """A run that has saved its third checkpoint; it talks to the file `talk`."""
+    with open(talk, "w") as file:
+        running = subprocess.Popen(command(tool, model, output, *ENDLESS), stdout=file, stderr=file)
+    try:
+        deadline = time.monotonic() + 60
+        while not (output / "checkpoint-3").exists() and not (output / "checkpoint-4").exists():
+            assert running.poll() is None and time.monotonic() < deadline, talk.read_text()
+            time.sleep(0.002)
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_stopped_run_goes_on_to_the_same_bits(tool, model, tmp_path, number):
+    output, talk = tmp_path / "run", tmp_path / "talk"
+    with endless(tool, model, output, talk) as running:
+        running.send_signal(number)
+        status = running.wait(60)
+    last = checkpoints(output)[-1]
+    assert_loads(last)
+    step = int(last.name.split("-")[1])
+    if number == signal.SIGKILL:
+        assert status == -number
+    else:
+        assert status == 128 + number, talk.read_text()
+        assert step == metrics(output)[-1]["step"]
+        assert not list(output.glob(".*"))
+    end = [*ENDLESS, f"max_steps={step + 3}", f"save_steps={step + 3}"]
+    train(tool, model, output, *end, "resume_from_checkpoint=true")
+    train(tool, model, tmp_path / "whole", *end)
+    assert not list(output.glob(".*"))
+    for name in STATE:
+        resumed, whole = (run / f"checkpoint-{step + 3}" / name for run in (output, tmp_path / "whole"))
+        assert resumed.read_bytes() == whole.read_bytes(), name
+    assert [m["step"] for m in metrics(output)] == list(range(1, step + 4))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small tmpfs")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_old_checkpoint(tool, model, small_disk, tmp_path):
+    output, talk = small_disk / "run", tmp_path / "talk"
+    with endless(tool, model, output, talk) as running:
+        with open(small_disk / "filler", "wb", buffering=0) as filler:
+            while running.poll() is None:
+                with contextlib.suppress(OSError):
+                    filler.write(bytes(4096))
+        assert running.wait(60) == 1, talk.read_text()
+        assert "free on this disk" in talk.read_text()
+    kept = checkpoints(output)
+    assert kept and not list(output.glob(".*"))
+    for folder in kept:
+        assert_loads(folder)
+
+
+def test_a_disk_too_small_is_refused_before_the_first_step(tool, model, small_disk):
+    (small_disk / "run").mkdir()
+    (small_disk / "run" / "notes").write_bytes(bytes(30 * 2**20))  # not a checkpoint: it will not make room
+    done = train(tool, model, small_disk / "run", status=1)
+    assert "disk: 2 checkpoints" in done.stderr and not checkpoints(small_disk / "run")
