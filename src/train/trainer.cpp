@@ -75,8 +75,9 @@ Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)),
                settings_.model.name_or_path);
   }
   data_ = open_data(settings_, model_);
-  choose();
   open_output();
+  choose();
+  if (!resume_from_.empty()) check_resumed(read_progression(resume_from_));
 }
 
 Trainer::~Trainer() = default;
@@ -93,6 +94,11 @@ void Trainer::choose() {
                         .target = target,
                         .budget_bytes = memory_.budget,
                         .outside_bytes = memory_.outside};
+  if (!resume_from_.empty() && !resolve_batch(settings_).micro) {
+    // Another micro-batch would add the gradients up in another order.
+    request.settings.batch.per_device_train_batch_size =
+        read_progression(resume_from_).trainer.train_batch_size;
+  }
   if (data_.eval.size() > 0 && data_.eval.counts().longest > request.lengths.back()) {
     request.lengths.back() = data_.eval.counts().longest;
   }
@@ -155,7 +161,6 @@ void Trainer::open_output() {
         "another output_dir.",
         output_.string());
   }
-  if (!resume_from_.empty()) check_resumed(read_progression(resume_from_));
 }
 
 void Trainer::check_resumed(const Progression& before) const {
@@ -170,8 +175,10 @@ void Trainer::check_resumed(const Progression& before) const {
   const fs::path config = resume_from_ / "config.yaml";
   if (fs::exists(config)) {
     const Settings then = make_settings(read_config(config.string()));
-    for (const char* key : {"bf16", "master_weights", "gradient_dtype", "adam_beta1", "adam_beta2",
-                            "adam_epsilon", "weight_decay", "max_grad_norm"}) {
+    for (const char* key :
+         {"bf16", "master_weights", "gradient_dtype", "adam_beta1", "adam_beta2", "adam_epsilon",
+          "weight_decay", "max_grad_norm", "learning_rate", "lr_scheduler_type",
+          "lr_scheduler_kwargs", "warmup_steps", "train_sampling_strategy", "data_seed"}) {
       const auto& print = find_setting(key).row->field.print;
       compare(key, print(then), print(settings_));
     }

@@ -55,13 +55,17 @@ TrainerState TrainerState::from_json(const std::string& text, const std::string&
     state.num_train_epochs = json.at("num_train_epochs").get<double>();
     state.epoch = json.at("epoch").get<double>();
     state.num_input_tokens_seen = json.at("num_input_tokens_seen").get<std::int64_t>();
+    state.train_batch_size = json.at("train_batch_size").get<std::int64_t>();
     state.total_flos = json.at("total_flos").get<double>();
     state.history_ = json.at("log_history");
   } catch (const Json::exception& error) {
     user_error("{}: {}. Resume from another checkpoint.", where, error.what());
   }
-  if (!state.history_.is_array() || state.global_step < 0) {
-    user_error("{}: log_history or global_step is damaged. Resume from another checkpoint.", where);
+  if (!state.history_.is_array() || state.global_step < 0 || state.train_batch_size < 1) {
+    user_error(
+        "{}: log_history, global_step or train_batch_size is damaged. Resume from another "
+        "checkpoint.",
+        where);
   }
   return state;
 }
