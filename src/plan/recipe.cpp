@@ -63,7 +63,7 @@ struct Candidate {
   double seconds = 0;
 };
 
-/// All ways, fastest first; ties keep the order larger micro-batch, less recomputing.
+/// All ways, fastest first; among equals the larger micro-batch, then less recomputing.
 std::vector<Candidate> list_candidates(const RecipeRequest& request, const BatchShape& shape) {
   std::vector<Candidate> candidates;
   for (const std::int64_t micro : micro_candidates(shape)) {
@@ -78,11 +78,11 @@ std::vector<Candidate> list_candidates(const RecipeRequest& request, const Batch
       step.evaluate = false;
       candidate.seconds = step_seconds(
           compile_step(request.config, step, candidate.settings, nullptr), accumulation);
-      candidates.push_back(std::move(candidate));
+      const auto slower = [&](const Candidate& other) { return candidate.seconds < other.seconds; };
+      const auto place = std::find_if(candidates.begin(), candidates.end(), slower);
+      candidates.insert(place, std::move(candidate));
     }
   }
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
   return candidates;
 }
 
@@ -124,7 +124,8 @@ Recipe choose_recipe(const RecipeRequest& request, const KernelSource& kernels,
   const auto keep_smaller = [&](Recipe recipe) {
     if (recipe.needed_bytes < best.needed_bytes) best = std::move(recipe);
   };
-  for (std::size_t p = policies.size(); p-- > 0 && policies.size() - p <= 2;) {
+  const std::size_t most = policies.size() - std::min<std::size_t>(policies.size(), 2);
+  for (std::size_t p = most; p < policies.size(); ++p) {
     keep_smaller(plan(policies[p], micros.back()));
   }
   if (!best.fits) return best;
@@ -179,27 +180,28 @@ std::vector<Change> single_changes(const RecipeRequest& request) {
 std::vector<Advice> advise(const RecipeRequest& request, const Recipe& tried,
                            const KernelSource& kernels, std::size_t count) {
   std::vector<Advice> advice;
-  const auto consider = [&](const std::string& text, const RecipeRequest& changed) {
-    const Recipe recipe = choose_recipe(changed, kernels, nullptr);
-    if (recipe.needed_bytes < tried.needed_bytes) {
-      advice.push_back({text, recipe.needed_bytes, recipe.fits});
-    }
-    return recipe.fits;
+  const auto consider = [&](const std::string& text, const Recipe& recipe) {
+    if (recipe.needed_bytes >= tried.needed_bytes) return;
+    // What fits comes first, in the order tried; then the rest, the smallest first.
+    const auto place = std::find_if(advice.begin(), advice.end(), [&](const Advice& other) {
+      return recipe.fits ? !other.fits : !other.fits && recipe.needed_bytes < other.needed_bytes;
+    });
+    advice.insert(place, {text, recipe.needed_bytes, recipe.fits});
   };
-  for (const Change& change : single_changes(request)) consider(change.text, change.request);
+  for (const Change& change : single_changes(request)) {
+    consider(change.text, choose_recipe(change.request, kernels, nullptr));
+  }
   // Shorter rows: the longest that fit, else the shortest tried.
   for (std::int64_t length = request.lengths.back() / 2; length >= kShortestRows; length /= 2) {
     RecipeRequest shorter = request;
     std::erase_if(shorter.lengths, [&](std::int64_t l) { return l >= length; });
     shorter.lengths.push_back(length);
-    const std::size_t before = advice.size();
-    if (consider(fmt::format("max_length={}", length), shorter)) break;
     const bool last = length / 2 < kShortestRows;
-    if (!last && advice.size() > before) advice.pop_back();
+    const Recipe recipe = choose_recipe(shorter, kernels, nullptr);
+    if (!recipe.fits && !last) continue;
+    consider(fmt::format("max_length={}", length), recipe);
+    break;
   }
-  std::stable_sort(advice.begin(), advice.end(), [](const Advice& a, const Advice& b) {
-    return a.fits != b.fits ? a.fits : (!a.fits && a.needed_bytes < b.needed_bytes);
-  });
   if (advice.size() > count) advice.resize(count);
   return advice;
 }
