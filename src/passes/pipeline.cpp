@@ -136,7 +136,7 @@ StepModule compile_evaluation(const ModelConfig& config, const StepRequest& requ
 StepModule compile_generation(const ModelConfig& config, GenerationCapacity capacity,
                               const Settings& settings) {
   StepModule module;
-  const auto add = [&](std::string name, std::int64_t tokens, bool with_init) {
+  const auto add = [&](const std::string& name, std::int64_t tokens, bool with_init) {
     capacity.tokens = tokens;
     const Graph graph = run_passes(frozen(build_generation(config, capacity, capacity.cache_rows)),
                                    {precision_pass(settings.precision)}, nullptr);

@@ -142,7 +142,7 @@ struct Plan {
 
 /// Chooses kernels, places every value and grant, and computes the waits. Programs of a step hold
 /// the step's values from the first to the last that touches them; programs outside the step do
-/// not. The result has passed verify_plan. `module` must outlive the plan.
+/// not. The result has passed verify_plan. `module` and `source` must outlive the plan.
 Plan make_plan(const StepModule& module, const KernelSource& source, const Target& target);
 
 /// Bytes between the first and the last byte of a value, both included.

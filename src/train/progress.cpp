@@ -36,7 +36,7 @@ std::string format_progress(const ProgressLine& line) {
 
 void Progress::show(const ProgressLine& line, bool log) {
   if (!talk_.terminal) {
-    if (log) talk_.out << format_progress(line) << std::endl;
+    if (log) talk_.out << format_progress(line) << "\n" << std::flush;
     return;
   }
   const auto now = std::chrono::steady_clock::now();
@@ -48,7 +48,7 @@ void Progress::show(const ProgressLine& line, bool log) {
 }
 
 void Progress::finish() {
-  if (open_) talk_.out << std::endl;
+  if (open_) talk_.out << "\n" << std::flush;
   open_ = false;
 }
 

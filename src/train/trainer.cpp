@@ -346,12 +346,13 @@ void Trainer::evaluate() {
   const auto start = std::chrono::steady_clock::now();
   const EvaluationOutcome outcome = runner_->evaluate(data_.eval);
   const double seconds = seconds_since(start);
+  const std::int64_t micro_batches =
+      (data_.eval.size() + recipe_->micro_rows - 1) / recipe_->micro_rows;
   result_.eval_loss = outcome.loss();
   at_.trainer.log({{"eval_loss", outcome.loss()},
                    {"eval_runtime", seconds},
                    {"eval_samples_per_second", static_cast<double>(data_.eval.size()) / seconds},
-                   {"eval_steps_per_second",
-                    static_cast<double>(data_.eval.size() / recipe_->micro_rows) / seconds}});
+                   {"eval_steps_per_second", static_cast<double>(micro_batches) / seconds}});
   metrics_->write({{"step", at_.trainer.global_step},
                    {"epoch", at_.trainer.epoch},
                    {"eval_loss", outcome.loss()},

@@ -37,7 +37,7 @@ void Trainer::print_header() const {
   out << fmt::format("memory: {} planned for the arena, {} outside it\n",
                      binary_bytes(recipe_->plan.arena(Space::device).bytes),
                      binary_bytes(memory_.outside));
-  out << repro_line("train", settings_) << std::endl;
+  out << repro_line("train", settings_) << "\n" << std::flush;
 }
 
 void Trainer::print_end(const TrainResult& result) const {

@@ -114,7 +114,8 @@ TEST(Report, JsonHasThePromisedKeys) {
 
 TEST(Report, TextNamesThePeakAndKernelsTheChoice) {
   const StepModule module = small_module();
-  const Plan plan = make_plan(module, *make_null_kernels(), {});
+  const auto kernels = make_null_kernels();
+  const Plan plan = make_plan(module, *kernels, {});
   const std::string text = report_text(make_report(plan));
   EXPECT_THAT(text, HasSubstr("device arena: "));
   EXPECT_THAT(text, HasSubstr("peak at step #"));
