@@ -210,7 +210,7 @@ class Search {
 
  private:
   static constexpr std::size_t kRepairs = 16;
-  static constexpr std::size_t kRepairedBlocks = 200'000;  // bounds the time of large plans
+  static constexpr std::size_t kRepairedBlocks = 60'000;  // bounds the time of large plans
 
   void promote_those_above_bound() {
     const auto above = [&](const Item& item) {
