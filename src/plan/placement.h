@@ -23,8 +23,8 @@ struct Placement {
 };
 
 /// Places each block so that blocks alive at the same instant never overlap. Tries four greedy
-/// orders, then repairs the first; stops when the lower bound is reached, else keeps the best. Sizes
-/// count as multiples of `alignment`. The result depends on the arguments alone.
+/// orders, then repairs the first; stops when the lower bound is reached, else keeps the best.
+/// Sizes count as multiples of `alignment`. The result depends on the arguments alone.
 Placement place(std::span<const Block> blocks, std::int64_t alignment);
 
 /// `bytes` rounded up to a multiple of `alignment`.
