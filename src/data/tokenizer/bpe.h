@@ -19,7 +19,7 @@
 namespace snug {
 
 /// The highest token id that snug reads.
-inline constexpr int64_t kHighestTokenId = (int64_t{1} << 24) - 1;
+inline constexpr int64_t kHighestTokenId = (int64_t{1} << 22) - 1;
 
 /// Immutable and safe to share between threads.
 class Bpe {
