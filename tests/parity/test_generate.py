@@ -1,0 +1,120 @@
+"""Generation equals transformers': logits, greedy tokens, the commands' output."""
+
+import json
+import subprocess
+
+import numpy
+import pytest
+import torch
+import transformers
+
+SMALL = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3,
+             vocab_size=131, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, initializer_range=0.15)
+LLAMA3 = dict(rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=16)
+MODELS = {
+    "llama": ("llama", dict(rope_parameters=LLAMA3)),
+    "llama-tied-biased": ("llama", dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, head_dim=10)),
+    "mistral-window": ("mistral", dict(sliding_window=7, head_dim=16)),
+    "qwen2": ("qwen2", dict(tie_word_embeddings=True)),
+    "qwen3": ("qwen3", dict(head_dim=12)),
+    "qwen3-window": ("qwen3", dict(use_sliding_window=True, sliding_window=8, head_dim=16,
+                                   layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
+}
+PROMPT = 21
+NEW = 32
+
+
+def make_model(name, folder, dtype=torch.float32):
+    family, changes = MODELS[name]
+    torch.manual_seed(3)
+    config = transformers.AutoConfig.for_model(family, **{**SMALL, **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(dtype).eval()
+    for parameter in model.parameters():  # biases and norms are constant at first
+        if parameter.dim() == 1:
+            parameter.data += torch.randn_like(parameter) * 0.1
+    model.save_pretrained(folder)
+    return model
+
+
+def run(tool, *words):
+    done = subprocess.run([tool, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_greedy_tokens_equal(tool, tmp_path, name):
+    model = make_model(name, tmp_path)
+    prompt = torch.randint(3, SMALL["vocab_size"], (1, PROMPT), generator=torch.Generator().manual_seed(5))
+    words = [tmp_path, tmp_path / "logits", 8, NEW, *prompt[0].tolist()]
+    tokens = json.loads(run(tool("generate_tool"), *words))
+    with torch.no_grad():
+        expected = model(prompt).logits[0].numpy()
+        theirs = model.generate(prompt, max_new_tokens=NEW, do_sample=False)[0, PROMPT:].tolist()
+    logits = numpy.fromfile(tmp_path / "logits", numpy.float32).reshape(PROMPT + 1, -1)
+    for ours, their in zip(logits, [*expected, expected[-1]], strict=True):
+        assert numpy.linalg.norm(ours - their) <= 1e-4 * numpy.linalg.norm(their)
+    assert tokens == theirs
+    assert len(set(tokens)) > 3  # a model that says one thing only would agree with much
+
+
+@pytest.fixture(scope="module")
+def demo(tool, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "folder"
+    run(tool("snug"), "demo", "make", f"output_dir={folder}")
+    return folder
+
+
+def test_the_command_says_what_transformers_says(tool, demo):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(demo / "model")
+    model = transformers.AutoModelForCausalLM.from_pretrained(demo / "model", dtype=torch.float32).eval()
+    prompt = "sort planet ="
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    with torch.no_grad():
+        theirs = model.generate(ids, max_new_tokens=16, do_sample=False)[0, ids.shape[1]:]
+    words = ["generate", f"model={demo / 'model'}", f"prompt={prompt}", "max_new_tokens=16", "bf16=false", "--json"]
+    said = json.loads(run(tool("snug"), *words))
+    assert said["token_ids"] == theirs.tolist()
+    assert said["text"] == tokenizer.decode(theirs, skip_special_tokens=True)
+    assert said["prompt_tokens"] == ids.shape[1] and said["new_tokens"] == len(theirs)
+    assert said["planned_peak_bytes"] == said["used_peak_bytes"] > 0
+    assert said["schema"] == 1 and said["prompt"] == prompt and said["tokens_per_second"] > 0
+
+
+def test_draws_follow_the_seed(tool, demo):
+    words = ["generate", f"model={demo / 'model'}", "prompt=sort planet =", "max_new_tokens=16", "do_sample=true",
+             "temperature=2", "top_p=0.9", "--json"]
+    said = [json.loads(run(tool("snug"), *words, f"seed={seed}"))["token_ids"] for seed in (1, 1, 2)]
+    assert said[0] == said[1] != said[2]
+
+
+def test_the_demo_model_is_whole(demo):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(demo / "model")
+    ids = tokenizer("sort planet = aelnpt").input_ids
+    assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", "sort", "Ġ", *"planet", "Ġ=", "Ġ", *"aelnpt"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "sort planet = aelnpt"
+    for text in ["Ünïcode, 東京 🙂\n\ttabs", "sortsort = =="]:
+        assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(demo / "model", output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert model.dtype == torch.bfloat16 and len(tokenizer) == model.config.vocab_size
+
+
+def test_inspect_marks_what_is_trained(tool, demo):
+    words = ["inspect", f"model={demo / 'model'}", f"data={demo / 'train.jsonl'}", "rows=2", "--json"]
+    shown = json.loads(run(tool("snug"), *words))
+    row = json.loads((demo / "train.jsonl").read_text().splitlines()[1])
+    second = shown["shown"][1]
+    assert second["segments"] == [{"trained": False, "text": "<s>" + row["prompt"]},
+                                  {"trained": True, "text": row["completion"] + "</s>"}]
+    assert second["trained_tokens"] == len(row["completion"]) + 1 and second["place"].endswith("train.jsonl:2")
+    assert len(shown["shown"]) == 2 and shown["rows"] > 1000 and shown["dropped"] == 0
+
+
+def test_inspect_sums_up_a_model(tool, demo):
+    model = transformers.AutoModelForCausalLM.from_pretrained(demo / "model")
+    said = json.loads(run(tool("snug"), "inspect", f"model={demo / 'model'}", "--json"))
+    assert said["parameters"] == model.num_parameters() and said["family"] == "llama"
+    assert said["tensors"] == {"BF16": {"count": len(list(model.parameters())), "bytes": 2 * model.num_parameters()}}
+    assert said["stop_tokens"] == [1]
