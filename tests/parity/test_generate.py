@@ -25,14 +25,16 @@ PROMPT = 21
 NEW = 32
 
 
-def make_model(name, folder, dtype=torch.float32):
+def make_model(name, folder):
     family, changes = MODELS[name]
     torch.manual_seed(3)
     config = transformers.AutoConfig.for_model(family, **{**SMALL, **changes})
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(dtype).eval()
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     for parameter in model.parameters():  # biases and norms are constant at first
         if parameter.dim() == 1:
             parameter.data += torch.randn_like(parameter) * 0.1
+    # Tied weights repeat the last token unless the layers say more than the embedding does.
+    model.get_input_embeddings().weight.data *= 0.1
     model.save_pretrained(folder)
     return model
 
