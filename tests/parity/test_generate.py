@@ -120,3 +120,19 @@ def test_inspect_sums_up_a_model(tool, demo):
     assert said["parameters"] == model.num_parameters() and said["family"] == "llama"
     assert said["tensors"] == {"BF16": {"count": len(list(model.parameters())), "bytes": 2 * model.num_parameters()}}
     assert said["stop_tokens"] == [1]
+
+
+def test_the_demo_learns_within_its_budget(tool, tmp_path):
+    said = json.loads(run(tool("snug"), "demo", f"output_dir={tmp_path / 'demo'}", "--json"))
+    assert said["right_after"] >= 0.9 * said["questions"] > said["right_before"]
+    assert said["planned_peak_bytes"] == said["used_peak_bytes"] < said["plain_peak_bytes"]
+    assert said["needed_bytes"] <= said["budget_bytes"] < said["plain_needed_bytes"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "demo" / "trained")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "demo" / "trained")
+    rows = [json.loads(line) for line in (tmp_path / "demo" / "questions.jsonl").read_text().splitlines()[:20]]
+    right = 0
+    for row in rows:
+        ids = tokenizer(row["prompt"], return_tensors="pt").input_ids
+        answer = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1]:]
+        right += tokenizer.decode(answer, skip_special_tokens=True) == row["completion"]
+    assert right >= 0.9 * len(rows)
