@@ -36,10 +36,12 @@ quietly() {
   columns=$(tput cols 2>/dev/null || echo 80)
   columns=$((columns - ${#what} - 4))
   on_terminal || say "$what ..."
+  # In a process group of its own, so that an interrupted dev leaves nothing running behind it.
+  set -m
   "$@" >>"$log" 2>&1 </dev/null &
+  set +m
   local pid=$!
-  # An interrupted dev must not leave the step running behind it.
-  trap 'kill '"$pid"' 2>/dev/null; exit 130' INT TERM
+  trap 'kill -- -'"$pid"' 2>/dev/null; exit 130' INT TERM
   while kill -0 "$pid" 2>/dev/null; do
     if [ "$told_lock" = 0 ] && grep -q -i -E 'waiting for cache lock|could not get lock' "$log"; then
       told_lock=1

@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -81,6 +82,17 @@ def test_a_failed_step_shows_the_end_of_its_log(dev):
     assert status == 3
     assert "wrong" in output and "500" in output and "\n100\n" not in output and "noise" not in output
     assert "build/log/step.log" in output
+
+
+def test_an_interrupted_dev_leaves_nothing_running(dev):
+    status, output = dev(
+        "step() { bash -c 'echo $$ > child; sleep 50; true'; }\n(sleep 0.5; kill -TERM $$) &\nquietly step working step || true\n")
+    assert status == 130, output
+    command_line = pathlib.Path("/proc", (dev.clone / "child").read_text(encoding="ascii").strip(), "cmdline")
+    end = time.monotonic() + 10
+    while command_line.exists() and command_line.read_bytes() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not command_line.exists() or not command_line.read_bytes()
 
 
 @pytest.mark.parametrize("memory_gib, cores, jobs", [(24, 2, 2), (2, 8, 1), (6, 8, 4), (1, 2, 1)])
