@@ -26,6 +26,15 @@ log_tail() {
     tail -n 60 || true
 }
 
+# end_tree PID: ends a process and all that it started.
+end_tree() {
+  local child
+  for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do
+    end_tree "$child"
+  done
+  kill "$1" 2>/dev/null || true
+}
+
 # quietly LOGNAME WHAT COMMAND...: runs COMMAND with its output in build/log/LOGNAME.log behind one progress
 # line; on failure prints the log's tail and returns the command's status.
 quietly() {
@@ -36,12 +45,10 @@ quietly() {
   columns=$(tput cols 2>/dev/null || echo 80)
   columns=$((columns - ${#what} - 4))
   on_terminal || say "$what ..."
-  # In a process group of its own, so that an interrupted dev leaves nothing running behind it.
-  set -m
   "$@" >>"$log" 2>&1 </dev/null &
-  set +m
   local pid=$!
-  trap 'kill -- -'"$pid"' 2>/dev/null; exit 130' INT TERM
+  # An interrupted dev leaves nothing running behind it.
+  trap 'end_tree '"$pid"'; exit 130' INT TERM
   while kill -0 "$pid" 2>/dev/null; do
     if [ "$told_lock" = 0 ] && grep -q -i -E 'waiting for cache lock|could not get lock' "$log"; then
       told_lock=1
