@@ -127,7 +127,7 @@ void write_demo_model(const std::filesystem::path& folder, std::uint64_t seed) {
   ThreadPool pool(1);
   for (const Parameter& parameter : parameters) {
     for (const StorageComponent& part : parameter.storage) {
-      weights[part.value].resize(static_cast<std::size_t>(part.byte_end - part.byte_begin));
+      weights[part.value].resize(static_cast<std::size_t>(part.type.bytes()));
     }
   }
   initialise_weights(

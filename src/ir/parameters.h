@@ -10,13 +10,12 @@
 
 namespace snug {
 
-/// A piece of a parameter's storage: one value, or a byte range of one.
+/// A piece of a parameter's storage: one value.
 struct StorageComponent {
-  std::string component;  ///< `weight`; packed formats add others, e.g. `absmax`
+  std::string component;  ///< `weight`, `master`, a state's name; packed formats add `absmax`, ...
   std::string format;     ///< `plain`: the logical elements, row-major
   std::string value;      ///< name of the run-scoped value that holds it
-  std::int64_t byte_begin = 0;
-  std::int64_t byte_end = 0;
+  TensorType type;        ///< of that value
 };
 
 /// What a parameter holds before training when it is not loaded.

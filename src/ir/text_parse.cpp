@@ -265,24 +265,13 @@ class Parser {
   }
 
   static StorageComponent parse_storage(Line& line) {
-    // component:format:value:begin:end; the value's name may hold colons, the numbers end it.
+    // component:format:value type; the value's name may hold colons.
     const std::string text = line.word();
-    const auto last = text.rfind(':');
-    const auto fourth = last == std::string::npos ? last : text.rfind(':', last - 1);
     const auto first = text.find(':');
     const auto second = first == std::string::npos ? first : text.find(':', first + 1);
-    if (second == std::string::npos || fourth == std::string::npos || fourth <= second) {
-      line.fail("component:format:value:begin:end");
-    }
-    Line numbers(std::string_view(text).substr(fourth + 1), 0);
-    StorageComponent storage;
-    storage.component = text.substr(0, first);
-    storage.format = text.substr(first + 1, second - first - 1);
-    storage.value = text.substr(second + 1, fourth - second - 1);
-    storage.byte_begin = numbers.integer();
-    numbers.need(":");
-    storage.byte_end = numbers.integer();
-    return storage;
+    if (second == std::string::npos) line.fail("component:format:value");
+    return {text.substr(0, first), text.substr(first + 1, second - first - 1),
+            text.substr(second + 1), parse_type(line)};
   }
 
   static constexpr int kInherit = -2;

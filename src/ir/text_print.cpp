@@ -70,8 +70,7 @@ std::string print_parameter(const Parameter& p) {
   if (p.layer >= 0) text += fmt::format(" layer={}", p.layer);
   for (const std::string& name : p.tied_names) text += " tied=" + name;
   for (const StorageComponent& s : p.storage) {
-    text += fmt::format(" storage={}:{}:{}:{}:{}", s.component, s.format, s.value, s.byte_begin,
-                        s.byte_end);
+    text += fmt::format(" storage={}:{}:{} {}", s.component, s.format, s.value, s.type.to_string());
   }
   return text;
 }

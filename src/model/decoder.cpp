@@ -29,7 +29,7 @@ class Parameters {
     const TensorType type{DType::f32, shape};
     Parameter parameter{
         .name = name, .type = type, .decay = decay, .initial = initial, .layer = builder_.layer()};
-    parameter.storage.push_back({"weight", "plain", name, 0, type.bytes()});
+    parameter.storage.push_back({"weight", "plain", name, type});
     builder_.graph().parameters.push_back(std::move(parameter));
     return builder_.input(name, type, Role::weight, Scope::run);
   }

@@ -46,7 +46,7 @@ StepScalars add_norm(Builder& builder, const std::vector<ValueId>& gradients, do
 ValueId zero_state(Builder& builder, Parameter& parameter, const char* component) {
   const TensorType state{DType::f32, parameter.type.shape};
   const std::string name = fmt::format("{}.{}", parameter.name, component);
-  parameter.storage.push_back({component, "plain", name, 0, state.bytes()});
+  parameter.storage.push_back({component, "plain", name, state});
   builder.set_phase(Phase::init);
   builder.set_role(Role::optimizer_state);
   const ValueId id = builder.one(

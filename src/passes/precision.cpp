@@ -21,11 +21,10 @@ Graph run(Graph graph, const PrecisionOptions& options) {
     Value& weight = graph.value(graph.find(parameter.name));
     weight.type.dtype = DType::bf16;
     parameter.type.dtype = DType::bf16;
-    parameter.storage.front().byte_end = weight.type.bytes();
+    parameter.storage.front().type = weight.type;
     if (parameter.trainable && options.master_weights == MasterWeights::fp32) {
       const TensorType master{DType::f32, weight.type.shape};
-      parameter.storage.push_back(
-          {"master", "plain", parameter.name + ".master", 0, master.bytes()});
+      parameter.storage.push_back({"master", "plain", parameter.name + ".master", master});
     }
   }
   for (std::int64_t v = 0; v < graph.value_count(); ++v) {

@@ -28,13 +28,6 @@ std::span<std::byte> bytes_of(const Executor& executor, std::string_view name) {
   return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
 }
 
-/// The optimizer's tensors; a run without any (nothing trainable) has no file.
-std::vector<TensorSpec> states(const Recipe& recipe, const Executor& executor) {
-  return state_specs(recipe.module->parameters, [&](std::string_view value) {
-    return executor.plan().location(value).layout.type.dtype;
-  });
-}
-
 std::map<std::string, std::string> texts_of(const SavedModel& model,
                                             const std::string& config_yaml) {
   std::map<std::string, std::string> texts = {{"config.json", model.config_json},
@@ -71,11 +64,11 @@ std::int64_t CheckpointWriter::model_bytes() const {
 }
 
 std::int64_t CheckpointWriter::checkpoint_bytes() const {
-  return model_bytes() + SafetensorsWriter::file_bytes(states(recipe_, executor_));
+  return model_bytes() + SafetensorsWriter::file_bytes(state_specs(recipe_.module->parameters));
 }
 
 void CheckpointWriter::write_state(const fs::path& folder) const {
-  write_safetensors(folder / kOptimizer, states(recipe_, executor_),
+  write_safetensors(folder / kOptimizer, state_specs(recipe_.module->parameters),
                     [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
                       sink(bytes_of(executor_, tensor.name));
                     });
@@ -147,7 +140,7 @@ Progression load_checkpoint(const fs::path& folder, const Recipe& recipe,
   const auto bytes = [&](std::string_view name) { return bytes_of(executor, name); };
   load_weights(recipe.module->parameters, ModelWeights(folder), bytes);
   const SafetensorsFile file(folder / kOptimizer);
-  for (const TensorSpec& spec : states(recipe, executor)) {
+  for (const TensorSpec& spec : state_specs(recipe.module->parameters)) {
     const TensorView* view = file.find(spec.name);
     if (view == nullptr) {
       user_error("{}: '{}' is missing. The checkpoint is of a run with other settings.",

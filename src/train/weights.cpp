@@ -36,11 +36,6 @@ const TensorView& stored_tensor(const Parameter& parameter, const ModelWeights& 
   return source.require(parameter.name, parameter.type.shape.dims());
 }
 
-DType storage_type(const Parameter& parameter, const StorageComponent& part) {
-  const std::int64_t size = (part.byte_end - part.byte_begin) / parameter.type.shape.elements();
-  return size == 4 ? DType::f32 : parameter.type.dtype;
-}
-
 /// Two normal numbers from one block (Box-Muller).
 std::array<double, 2> normals(const PhiloxBlock& block) {
   constexpr double kUnit = 1.0 / 4294967296.0;
@@ -113,7 +108,7 @@ void load_weights(const ParameterTable& parameters, const ModelWeights& source, 
     for (const char* name : {"weight", "master"}) {
       const StorageComponent* part = component_of(parameter, name);
       if (part == nullptr) continue;
-      convert_elements(view.bytes, *view.dtype, bytes(part->value), storage_type(parameter, *part));
+      convert_elements(view.bytes, *view.dtype, bytes(part->value), part->type.dtype);
     }
     source.drop_pages(view);
   }
@@ -126,7 +121,7 @@ void initialise_weights(const ParameterTable& parameters, double standard_deviat
       const StorageComponent* part = component_of(parameter, name);
       if (part == nullptr) continue;
       const std::span<std::byte> to = bytes(part->value);
-      const DType type = storage_type(parameter, *part);
+      const DType type = part->type.dtype;
       if (parameter.initial == Initial::normal) {
         fill_normal(to, type, standard_deviation, seed, parameter.name, pool);
       } else {
@@ -145,14 +140,13 @@ std::vector<TensorSpec> weight_specs(const ParameterTable& parameters) {
   return specs;
 }
 
-std::vector<TensorSpec> state_specs(const ParameterTable& parameters,
-                                    FunctionRef<DType(std::string_view value)> dtype) {
+std::vector<TensorSpec> state_specs(const ParameterTable& parameters) {
   std::vector<TensorSpec> specs;
   for (const Parameter& parameter : parameters) {
     for (const StorageComponent& part : parameter.storage) {
       if (part.component == "weight") continue;
-      const auto dims = parameter.type.shape.dims();
-      specs.push_back({part.value, dtype(part.value), {dims.begin(), dims.end()}});
+      const auto dims = part.type.shape.dims();
+      specs.push_back({part.value, part.type.dtype, {dims.begin(), dims.end()}});
     }
   }
   return specs;

@@ -37,7 +37,6 @@ void initialise_weights(const ParameterTable& parameters, double standard_deviat
 std::vector<TensorSpec> weight_specs(const ParameterTable& parameters);
 
 /// Everything a parameter stores beside its weight (master, moments), as tensors under value names.
-std::vector<TensorSpec> state_specs(const ParameterTable& parameters,
-                                    FunctionRef<DType(std::string_view value)> dtype);
+std::vector<TensorSpec> state_specs(const ParameterTable& parameters);
 
 }  // namespace snug

@@ -73,7 +73,7 @@ Graph gradients_of(Graph graph, const OpCase& c, const CaseGraph& built) {
     graph.parameters.push_back({.name = name,
                                 .type = type,
                                 .tied_names = {},
-                                .storage = {{"weight", "plain", name, 0, 0}}});
+                                .storage = {{"weight", "plain", name, type}}});
   }
   Builder builder(graph);
   const ValueId seed = builder.input("seed", {DType::f64, {}}, Role::scalar, Scope::call);
@@ -223,7 +223,7 @@ TEST(OpGradient, StopGradientPassesNone) {
   graph.parameters.push_back({.name = "a",
                               .type = {DType::f64, {}},
                               .tied_names = {},
-                              .storage = {{"weight", "plain", "a", 0, 8}}});
+                              .storage = {{"weight", "plain", "a", {DType::f64, {}}}}});
   const ValueId seed = builder.input("seed", {DType::f64, {}}, Role::scalar, Scope::call);
   graph = differentiate(std::move(graph), graph.find("loss"), seed,
                         {.gradient_dtype = DType::f64, .seed = 0});

@@ -14,7 +14,7 @@ namespace {
 TEST(GraphText, ParsesAndPrintsTheSame) {
   const Graph graph = parse_graph(R"(graph g
 facts differentiated typed
-parameter head.weight bf16[8, 4] trainable decay uses=2 layer=3 tied=other.weight storage=weight:plain:head.weight:0:64 storage=master:plain:a:b:0:128
+parameter head.weight bf16[8, 4] trainable decay uses=2 layer=3 tied=other.weight storage=weight:plain:head.weight bf16[8, 4] storage=master:plain:a:b f32[8, 4]
 parameter norm.weight f32[4] ones uses=1
 input %head.weight bf16[8, 4] weight run
 input %norm.weight f32[4] weight run
@@ -31,7 +31,7 @@ output %part
   EXPECT_EQ(print_graph(parse_graph(printed)), printed);
   EXPECT_THAT(printed, testing::HasSubstr("{factor=2.0} : f32[8, 4] gradient step @ backward"));
   EXPECT_THAT(printed, testing::HasSubstr("base=%norm offset=2 stride=4"));
-  EXPECT_THAT(printed, testing::HasSubstr("storage=master:plain:a:b:0:128"));
+  EXPECT_THAT(printed, testing::HasSubstr("storage=master:plain:a:b f32[8, 4]"));
   EXPECT_EQ(graph.parameters[1].initial, Initial::ones);
   EXPECT_EQ(graph.nodes[2].lane, Lane::copy_in);
   EXPECT_EQ(graph.nodes[3].inputs[2], kNoValue);

@@ -22,7 +22,7 @@ ValueId parameter(Builder& builder, std::string name, const TensorType& type,
                                         .type = type,
                                         .trainable = trainable,
                                         .tied_names = {},
-                                        .storage = {{"weight", "plain", name, 0, type.bytes()}}});
+                                        .storage = {{"weight", "plain", name, type}}});
   return builder.input(std::move(name), type, Role::weight, Scope::run);
 }
 
