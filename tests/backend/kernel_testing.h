@@ -3,14 +3,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <random>
 #include <span>
 #include <type_traits>
 #include <vector>
 
+#include "backend/cpu/isa.h"
 #include "core/dtype.h"
 
 namespace snug::testing {
@@ -69,6 +72,13 @@ class ScratchArea {
   std::int64_t bytes_;
   std::vector<std::byte> memory_;
 };
+
+/// The machine's instruction set, capped by SNUG_TEST_ISA.
+inline Isa allowed_isa() {
+  const char* name = std::getenv("SNUG_TEST_ISA");
+  const auto cap = isa_from_name(name != nullptr ? name : "amx");
+  return std::min(detect_isa(), cap.value_or(Isa::avx2));
+}
 
 template <class T>
 constexpr DType dtype_of() {

@@ -8,6 +8,9 @@
 
 #include "backend/cpu/attention-inl.h"
 #include "backend/cpu/attention_backward.h"
+#include "backend/cpu/attention_backward_buffers.h"
+#include "backend/cpu/attention_backward_pairs-inl.h"
+#include "backend/cpu/attention_products.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/scratch.h"
 
@@ -15,27 +18,8 @@
 #define SNUG_ATTENTION_BACKWARD_ONCE
 namespace snug {
 
-/// A worker's arrays. P stands for the rows of a query tile, D for the head size, both padded
-/// to 16.
-struct BackwardBuffers {
-  std::int64_t padded_rows;
-  std::int64_t padded_dim;
-  float* query;            // [P, D]
-  float* query_scaled;     // [D, P]: q^T * scale * log2(e)
-  float* grad_output;      // [P, D]
-  float* grad_output_t;    // [D, P]
-  float* grad_query;       // [D, P]: dq^T / scale
-  float* keys;             // [kKeyTile, D]
-  float* values;           // [kKeyTile, D]
-  float* probability;      // [kKeyTile, P]: s^T in units of log2, then p^T
-  float* grad_score;       // [kKeyTile, P]: dp^T, then ds^T
-  float* staging;          // [kStaged, D]
-  float* lse;              // [P], in units of log2
-  float* delta;            // [P]: sum of do * o
-  std::int32_t* at;        // [P]: each row's key index
-  float* document_grad_k;  // [tokens, D]: dk / scale
-  float* document_grad_v;  // [tokens, D]
-};
+/// A block of a product writes up to 15 rows more than a document has.
+inline constexpr std::int64_t kRowPadding = 16;
 
 /// Consecutive query tiles of one document (or of tokens that see nothing).
 struct DocumentTiles {
@@ -47,6 +31,7 @@ struct BackwardTask {
   const AttentionBackward* call;
   const QueryTile* tiles;
   const DocumentTiles* documents;
+  const PairProducts* products;  // nullptr: products in f32
 };
 
 }  // namespace snug
@@ -69,7 +54,7 @@ float dot(const T* a, const T* b, int64_t count) {
 
 template <class T>
 void load_query_tile(const AttentionBackward& call, const QueryTile& tile, int64_t kv_head,
-                     const BackwardBuffers& buffers) {
+                     bool in_pairs, const BackwardBuffers& buffers) {
   const AttentionShape& shape = call.shape;
   const int64_t dim = buffers.padded_dim;
   const int64_t padded_rows = buffers.padded_rows;
@@ -83,16 +68,25 @@ void load_query_tile(const AttentionBackward& call, const QueryTile& tile, int64
     const auto at = [&](const TokenInput& matrix) {
       return static_cast<const T*>(matrix.data) + token * matrix.stride + column;
     };
-    widen_row(at(call.q), count, buffers.query + r * dim, dim);
-    widen_row(at(call.grad_o), count, buffers.grad_output + r * dim, dim);
+    if (!in_pairs) {
+      widen_row(at(call.q), count, buffers.query + r * dim, dim);
+      widen_row(at(call.grad_o), count, buffers.grad_output + r * dim, dim);
+    }
     buffers.delta[r] = dot(at(call.grad_o), at(call.o), count);
     buffers.lse[r] = used ? call.lse[head * call.tokens + token] * kLog2E : 0.0F;
     buffers.at[r] = static_cast<int32_t>(token);
   }
+  std::fill_n(buffers.grad_query, dim * padded_rows, 0.0F);
+  if (in_pairs) {
+    load_query_rows(call.q, shape, tile, kv_head, buffers, pairs_at(buffers.query),
+                    pairs_at(buffers.query_scaled));
+    load_query_rows(call.grad_o, shape, tile, kv_head, buffers, pairs_at(buffers.grad_output),
+                    pairs_at(buffers.grad_output_t));
+    return;
+  }
   transpose(buffers.query, dim, padded_rows, dim, buffers.query_scaled, padded_rows);
   scale_row(buffers.query_scaled, dim * padded_rows, shape.scale * kLog2E);
   transpose(buffers.grad_output, dim, padded_rows, dim, buffers.grad_output_t, padded_rows);
-  std::fill_n(buffers.grad_query, dim * padded_rows, 0.0F);
 }
 
 /// p = 2^(s - lse) and ds = p * (dp - delta) for one vector of rows; 0 where a key is not seen.
@@ -223,24 +217,57 @@ void store_zeros(const AttentionBackward& call, const QueryTile& tile, int64_t k
 }
 
 template <class T>
+void visit_keys(const AttentionBackward& call, const TileView& view, int64_t kv_head,
+                const BackwardBuffers& buffers) {
+  const int64_t head_dim = call.shape.head_dim;
+  const int64_t column = kv_head * head_dim;
+  const int64_t dim = buffers.padded_dim;
+  for (int64_t key = view.first_key + view.first_tile(); key < view.end_key(); key += kKeyTile) {
+    const int64_t count = std::min(kKeyTile, view.end_key() - key);
+    load_tile<T>(call.k, key, count, column, head_dim, buffers.keys, dim);
+    load_tile<T>(call.v, key, count, column, head_dim, buffers.values, dim);
+    visit_rows(view, key, count, buffers);
+    add_key_gradients(view, key, count, buffers);
+  }
+}
+
+void visit_keys_pairs(const AttentionBackward& call, const TileView& view, int64_t kv_head,
+                      const PairProducts& products, const BackwardBuffers& buffers) {
+  const int64_t dim = call.shape.head_dim;
+  const auto at = [&](const TokenInput& matrix, int64_t key) {
+    return static_cast<const BFloat16*>(matrix.data) + key * matrix.stride + kv_head * dim;
+  };
+  products.begin();
+  for (int64_t key = view.first_key + view.first_tile(); key < view.end_key(); key += kKeyTile) {
+    const int64_t count = std::min(kKeyTile, view.end_key() - key);
+    load_rows_as_pairs(at(call.k, key), call.k.stride, count, dim, pairs_at(buffers.keys),
+                       pairs_of(dim));
+    load_rows_as_pairs(at(call.v, key), call.v.stride, count, dim, pairs_at(buffers.values),
+                       pairs_of(dim));
+    load_columns_as_pairs(at(call.k, key), call.k.stride, count, dim, pairs_at(buffers.staging),
+                          pairs_at(buffers.keys_t), buffers.padded_dim);
+    visit_rows_pairs(view, key, count, call.shape, products, buffers);
+    add_key_gradients_pairs(view, key, count, products, buffers, seeing_rows);
+  }
+  products.end();
+}
+
+template <class T>
 void visit_query_tile(const AttentionBackward& call, const QueryTile& tile, int64_t kv_head,
-                      BackwardBuffers buffers) {
+                      const PairProducts* products, BackwardBuffers buffers) {
   const AttentionShape& shape = call.shape;
-  buffers.padded_rows = round_up(tile.count * shape.group(), 16);
-  load_query_tile<T>(call, tile, kv_head, buffers);
+  const bool in_pairs = products != nullptr;
+  buffers.padded_rows = round_up(tile.count * shape.group(), in_pairs ? 32 : 16);
+  load_query_tile<T>(call, tile, kv_head, in_pairs, buffers);
   const TileView view{.first_query = tile.first,
                       .queries = tile.count,
                       .group = shape.group(),
                       .first_key = tile.document,
                       .window = shape.window};
-  const int64_t column = kv_head * shape.head_dim;
-  const int64_t dim = buffers.padded_dim;
-  for (int64_t key = view.first_key + view.first_tile(); key < view.end_key(); key += kKeyTile) {
-    const int64_t count = std::min(kKeyTile, view.end_key() - key);
-    load_tile<T>(call.k, key, count, column, shape.head_dim, buffers.keys, dim);
-    load_tile<T>(call.v, key, count, column, shape.head_dim, buffers.values, dim);
-    visit_rows(view, key, count, buffers);
-    add_key_gradients(view, key, count, buffers);
+  if (in_pairs) {
+    visit_keys_pairs(call, view, kv_head, *products, buffers);
+  } else {
+    visit_keys<T>(call, view, kv_head, buffers);
   }
   store_grad_query<T>(call, tile, kv_head, buffers);
 }
@@ -260,10 +287,10 @@ void run_document(const BackwardTask& task, int64_t index, const BackwardBuffers
     for (int64_t i = 0; i < document.tile_count; ++i) store_zeros<T>(call, tiles[i], kv_head);
     return;
   }
-  std::fill_n(buffers.document_grad_k, round_up(tokens, kBlockRows) * dim, 0.0F);
-  std::fill_n(buffers.document_grad_v, round_up(tokens, kBlockRows) * dim, 0.0F);
+  std::fill_n(buffers.document_grad_k, round_up(tokens, kRowPadding) * dim, 0.0F);
+  std::fill_n(buffers.document_grad_v, round_up(tokens, kRowPadding) * dim, 0.0F);
   for (int64_t i = 0; i < document.tile_count; ++i) {
-    visit_query_tile<T>(call, tiles[i], kv_head, buffers);
+    visit_query_tile<T>(call, tiles[i], kv_head, task.products, buffers);
   }
   for (int64_t j = 0; j < tokens; ++j) {
     const auto at = [&](const TokenOutput& matrix) {
@@ -293,8 +320,6 @@ namespace {
 
 HWY_EXPORT(run_backward_item);
 
-constexpr std::int64_t kRowPadding = 8;  // a block of the product writes up to 7 rows more
-
 struct BufferSizes {
   std::int64_t rows;
   std::int64_t dim;
@@ -304,11 +329,11 @@ struct BufferSizes {
 
 BufferSizes buffer_sizes(const AttentionShape& shape, std::int64_t tokens) {
   BufferSizes sizes{};
-  sizes.rows = round_up(queries_per_tile(shape) * shape.group(), 16);
+  sizes.rows = round_up(queries_per_tile(shape) * shape.group(), 32);
   sizes.dim = round_up(shape.head_dim, 16);
   sizes.document = round_up(tokens, kRowPadding) * sizes.dim;
   sizes.floats = 5 * sizes.rows * sizes.dim + 2 * kKeyTile * sizes.dim + 2 * kKeyTile * sizes.rows +
-                 kStaged * sizes.dim + 3 * sizes.rows + 2 * sizes.document;
+                 kKeyTile * sizes.dim + 3 * sizes.rows + 2 * sizes.document;
   return sizes;
 }
 
@@ -324,9 +349,10 @@ BackwardBuffers take_buffers(const BufferSizes& sizes, float* area) {
   buffers.grad_query = take(sizes.rows * sizes.dim);
   buffers.keys = take(kKeyTile * sizes.dim);
   buffers.values = take(kKeyTile * sizes.dim);
+  buffers.keys_t = take(kKeyTile / 2 * sizes.dim);
   buffers.probability = take(kKeyTile * sizes.rows);
   buffers.grad_score = take(kKeyTile * sizes.rows);
-  buffers.staging = take(kStaged * sizes.dim);
+  buffers.staging = take(kKeyTile / 2 * sizes.dim);
   buffers.lse = take(sizes.rows);
   buffers.delta = take(sizes.rows);
   buffers.at = reinterpret_cast<std::int32_t*>(take(sizes.rows));
@@ -367,7 +393,8 @@ void attention_backward(const AttentionBackward& call, std::span<std::byte> scra
   const std::int64_t count = group_tiles(tiles, tile_count, call.doc_start, documents);
   const BufferSizes sizes = buffer_sizes(call.shape, call.tokens);
   auto* area = rest.take<float>(sizes.floats * pool.threads());
-  const BackwardTask task{&call, tiles, documents};
+  const BackwardTask task{&call, tiles, documents,
+                          call.shape.type == DType::bf16 ? pair_products(call.shape.isa) : nullptr};
   choose_target();
   const auto item = HWY_DYNAMIC_DISPATCH(run_backward_item);
   pool.run(count * call.shape.kv_heads, [&](std::int64_t index, int worker) {

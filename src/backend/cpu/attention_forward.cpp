@@ -9,6 +9,8 @@
 
 #include "backend/cpu/attention-inl.h"
 #include "backend/cpu/attention_forward.h"
+#include "backend/cpu/attention_pairs-inl.h"
+#include "backend/cpu/attention_products.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/scratch.h"
 
@@ -17,7 +19,8 @@
 namespace snug {
 
 /// A worker's arrays. P stands for the rows of a query tile, D for the head size, both padded
-/// to 16.
+/// to 16. Where products are of pairs of bf16 (H pairs in a row of the head), query is [H, P], keys
+/// [kKeyTile, H], values [D, kKeyTile / 2], all of pairs, and behind the scores come p's pairs.
 struct ForwardBuffers {
   std::int64_t padded_rows;
   std::int64_t padded_dim;
@@ -26,7 +29,7 @@ struct ForwardBuffers {
   float* keys;       // [kKeyTile, D]
   float* values;     // [kKeyTile, D]
   float* scores;     // [kKeyTile, panel]: s^T in units of log2, then p^T
-  float* staging;    // [kStaged, D]
+  float* staging;    // [kKeyTile / 2, D]
   float* max;        // [P]
   float* sum;        // [P]
   float* factor;     // [P]
@@ -45,6 +48,7 @@ struct ForwardTask {
   std::int64_t key_row;  // key index of query row 0
   const QueryTile* tiles;
   std::int64_t tile_count;
+  const PairProducts* products;  // nullptr: products in f32
 };
 
 }  // namespace snug
@@ -75,6 +79,30 @@ void load_queries(const ForwardTask& task, const QueryTile& tile, int64_t kv_hea
     transpose(buffers.staging, buffers.padded_dim, kStaged, buffers.padded_dim, buffers.query + r,
               buffers.padded_rows);
   }
+}
+
+void load_query_pairs(const ForwardTask& task, const QueryTile& tile, int64_t kv_head,
+                      const ForwardBuffers& buffers) {
+  const AttentionShape& shape = task.shape;
+  const int64_t pairs = pairs_of(shape.head_dim);
+  auto* staging = reinterpret_cast<uint32_t*>(buffers.staging);
+  for (int64_t r = 0; r < buffers.padded_rows; r += kStaged) {
+    for (int64_t i = 0; i < kStaged; ++i) {
+      const bool used = r + i < tile.count * shape.group();
+      const int64_t token = tile.first + (r + i) / shape.group();
+      const int64_t head = kv_head * shape.group() + (r + i) % shape.group();
+      const auto* q = static_cast<const BFloat16*>(task.q.data);
+      copy_pairs(used ? q + token * task.q.stride + head * shape.head_dim : nullptr,
+                 used ? shape.head_dim : 0, staging + i * pairs, pairs);
+    }
+    transpose_pairs(staging, pairs, kStaged, pairs, reinterpret_cast<uint32_t*>(buffers.query) + r,
+                    buffers.padded_rows);
+  }
+}
+
+void start_rows(const ForwardTask& task, const QueryTile& tile, const ForwardBuffers& buffers) {
+  const int64_t group = task.shape.group();
+  const int64_t rows = tile.count * group;
   for (int64_t r = 0; r < buffers.padded_rows; ++r) {
     const int64_t query = std::min(r, rows - 1) / group;
     buffers.at[r] = static_cast<int32_t>(task.key_row + tile.first + query);
@@ -84,15 +112,20 @@ void load_queries(const ForwardTask& task, const QueryTile& tile, int64_t kv_hea
   std::fill_n(buffers.output, buffers.padded_dim * buffers.padded_rows, 0.0F);
 }
 
-/// Turns the scores of one vector of rows into exponentials; updates their maximum and sum, and
-/// leaves the factor by which what was summed before shrinks.
-HWY_INLINE void online_softmax(const ForwardBuffers& buffers, int64_t row, float* scores,
-                               int64_t stride, int64_t key, const Visible& visible,
-                               int64_t window) {
+/// One vector of rows on its way through a key tile.
+struct SoftmaxStep {
+  Vec base;  // what is subtracted from the scores
+  Vec sum;   // of the exponentials so far, relative to base
+};
+
+/// Masks the scores; takes their maximum, in units of log2 after the multiplication by `unit`, into
+/// buffers.max; leaves the factor by which what was summed before shrinks in buffers.factor.
+HWY_INLINE SoftmaxStep begin_softmax(const ForwardBuffers& buffers, int64_t row, float* scores,
+                                     int64_t stride, int64_t key, const Visible& visible,
+                                     int64_t window, float unit) {
   const F32 d;
   const Vec lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
-  const Vec old_max = hn::Load(d, buffers.max + row);
-  Vec max = old_max;
+  Vec max = lowest;
   if (visible.all) {
     for (int64_t j = visible.begin; j < visible.end; ++j) {
       max = hn::Max(max, hn::Load(d, scores + j * stride));
@@ -106,17 +139,54 @@ HWY_INLINE void online_softmax(const ForwardBuffers& buffers, int64_t row, float
       max = hn::Max(max, score);
     }
   }
+  const Vec old_max = hn::Load(d, buffers.max + row);
+  max = hn::Max(old_max, hn::Mul(max, hn::Set(d, unit)));
   const Vec base = hn::IfThenZeroElse(hn::Eq(max, lowest), max);  // a row that saw no key yet
   const Vec factor = exp2_nonpositive(hn::Sub(old_max, base));
-  Vec sum = hn::Mul(hn::Load(d, buffers.sum + row), factor);
-  for (int64_t j = visible.begin; j < visible.end; ++j) {
-    const Vec p = exp2_nonpositive(hn::Sub(hn::Load(d, scores + j * stride), base));
-    hn::Store(p, d, scores + j * stride);
-    sum = hn::Add(sum, p);
-  }
   hn::Store(max, d, buffers.max + row);
-  hn::Store(sum, d, buffers.sum + row);
   hn::Store(factor, d, buffers.factor + row);
+  return {base, hn::Mul(hn::Load(d, buffers.sum + row), factor)};
+}
+
+/// Turns the scores of one vector of rows into exponentials, in place.
+HWY_INLINE void online_softmax(const ForwardBuffers& buffers, int64_t row, float* scores,
+                               int64_t stride, int64_t key, const Visible& visible,
+                               int64_t window) {
+  const F32 d;
+  SoftmaxStep step = begin_softmax(buffers, row, scores, stride, key, visible, window, 1.0F);
+  for (int64_t j = visible.begin; j < visible.end; ++j) {
+    const Vec p = exp2_nonpositive(hn::Sub(hn::Load(d, scores + j * stride), step.base));
+    hn::Store(p, d, scores + j * stride);
+    step.sum = hn::Add(step.sum, p);
+  }
+  hn::Store(step.sum, d, buffers.sum + row);
+}
+
+/// The same into pairs of keys [kKeyTile / 2, kPairPanel]: in the pairs [begin, end), zero outside
+/// of what is visible.
+HWY_INLINE void online_softmax_pairs(const ForwardBuffers& buffers, int64_t row, float* scores,
+                                     uint32_t* pairs, int64_t begin, int64_t end, int64_t key,
+                                     const Visible& visible, int64_t window, float unit) {
+  const F32 d;
+  const U32 du;
+  const Vec by = hn::Set(d, unit);
+  SoftmaxStep step = begin_softmax(buffers, row, scores, kPairPanel, key, visible, window, unit);
+  const auto clear = [&](int64_t from, int64_t to) HWY_ATTR {
+    for (int64_t k = from; k < to; ++k) hn::Store(hn::Zero(du), du, pairs + k * kPairPanel);
+  };
+  const auto exponential = [&](int64_t j) HWY_ATTR {
+    const Vec p = exp2_nonpositive(hn::MulSub(hn::Load(d, scores + j * kPairPanel), by, step.base));
+    step.sum = hn::Add(step.sum, p);
+    return p;
+  };
+  clear(begin, visible.begin / 2);
+  for (int64_t j = visible.begin; j < visible.end; j += 2) {
+    const auto first = narrow_words(exponential(j));
+    const auto second = j + 1 < visible.end ? narrow_words(exponential(j + 1)) : hn::Zero(du);
+    hn::Store(hn::Or(first, hn::ShiftLeft<16>(second)), du, pairs + j / 2 * kPairPanel);
+  }
+  clear((visible.end + 1) / 2, end);
+  hn::Store(step.sum, d, buffers.sum + row);
 }
 
 /// Adds one key tile to the output of all rows, a panel of vectors at a time.
@@ -142,6 +212,43 @@ void visit_tile(const TileView& view, int64_t key, int64_t key_count,
                                   buffers.scores + visible.begin * panel, panel,
                                   visible.end - visible.begin, vectors, buffers.output + row,
                                   stride, buffers.factor + row);
+  }
+}
+
+/// visit_tile with products of pairs.
+void visit_tile_pairs(const TileView& view, int64_t key, int64_t key_count, const ForwardTask& task,
+                      const ForwardBuffers& buffers) {
+  const F32 d;
+  const int64_t n = lanes();
+  const int64_t stride = buffers.padded_rows;
+  const int64_t pairs = pairs_of(task.shape.head_dim);
+  const float unit = task.shape.scale * kLog2E;
+  const auto* query = reinterpret_cast<const uint32_t*>(buffers.query);
+  const auto* keys = reinterpret_cast<const uint32_t*>(buffers.keys);
+  const auto* values = reinterpret_cast<const uint32_t*>(buffers.values);
+  auto* exponentials = reinterpret_cast<uint32_t*>(buffers.scores + kKeyTile * kPairPanel);
+  for (int64_t row = 0; row < stride; row += kPairPanel) {
+    const int64_t columns = std::min(kPairPanel, stride - row);
+    const Visible visible = visible_keys(view, row, columns, key, key_count);
+    if (visible.end <= visible.begin) continue;
+    const int64_t first = visible.begin / 16 * 16;
+    task.products->multiply(keys + first * pairs, pairs, round_up(visible.end, 16) - first,
+                            query + row, stride, pairs, columns,
+                            buffers.scores + first * kPairPanel, kPairPanel, false);
+    const int64_t begin = visible.begin / kPairKeys * (kPairKeys / 2);
+    const int64_t end = round_up(visible.end, kPairKeys) / 2;
+    for (int64_t v = 0; v < columns; v += n) {
+      online_softmax_pairs(buffers, row + v, buffers.scores + v, exponentials + v, begin, end, key,
+                           visible, view.window, unit);
+      const Vec factor = hn::Load(d, buffers.factor + row + v);
+      for (int64_t i = 0; i < buffers.padded_dim; ++i) {
+        float* at = buffers.output + i * stride + row + v;
+        hn::Store(hn::Mul(hn::Load(d, at), factor), d, at);
+      }
+    }
+    task.products->multiply(values + begin, kKeyTile / 2, buffers.padded_dim,
+                            exponentials + begin * kPairPanel, kPairPanel, end - begin, columns,
+                            buffers.output + row, stride, true);
   }
 }
 
@@ -184,6 +291,38 @@ void store_nothing_seen(const ForwardTask& task, const QueryTile& tile, int64_t 
 }
 
 template <class T>
+void visit_keys(const ForwardTask& task, const TileView& view, int64_t kv_head,
+                const ForwardBuffers& buffers) {
+  const int64_t dim = task.shape.head_dim;
+  const int64_t column = kv_head * dim;
+  for (int64_t key = view.first_key + view.first_tile(); key < view.end_key(); key += kKeyTile) {
+    const int64_t count = std::min(kKeyTile, view.end_key() - key);
+    load_tile<T>(task.k, key, count, column, dim, buffers.keys, buffers.padded_dim);
+    load_tile<T>(task.v, key, count, column, dim, buffers.values, buffers.padded_dim);
+    visit_tile(view, key, count, buffers);
+  }
+}
+
+void visit_keys_pairs(const ForwardTask& task, const TileView& view, int64_t kv_head,
+                      const ForwardBuffers& buffers) {
+  const int64_t dim = task.shape.head_dim;
+  const auto at = [&](const TokenInput& matrix, int64_t key) {
+    return static_cast<const BFloat16*>(matrix.data) + key * matrix.stride + kv_head * dim;
+  };
+  task.products->begin();
+  for (int64_t key = view.first_key + view.first_tile(); key < view.end_key(); key += kKeyTile) {
+    const int64_t count = std::min(kKeyTile, view.end_key() - key);
+    load_rows_as_pairs(at(task.k, key), task.k.stride, count, dim,
+                       reinterpret_cast<uint32_t*>(buffers.keys), pairs_of(dim));
+    load_columns_as_pairs(at(task.v, key), task.v.stride, count, dim,
+                          reinterpret_cast<uint32_t*>(buffers.staging),
+                          reinterpret_cast<uint32_t*>(buffers.values), buffers.padded_dim);
+    visit_tile_pairs(view, key, count, task, buffers);
+  }
+  task.products->end();
+}
+
+template <class T>
 void run_item(const ForwardTask& task, int64_t index, ForwardBuffers buffers) {
   const AttentionShape& shape = task.shape;
   // Late tiles see the most keys: they go first.
@@ -191,18 +330,18 @@ void run_item(const ForwardTask& task, int64_t index, ForwardBuffers buffers) {
   const int64_t kv_head = index % shape.kv_heads;
   if (tile.document == kNoKeys) return store_nothing_seen<T>(task, tile, kv_head);
   buffers.padded_rows = round_up(tile.count * shape.group(), 16);
-  load_queries<T>(task, tile, kv_head, buffers);
+  start_rows(task, tile, buffers);
   const TileView view{.first_query = task.key_row + tile.first,
                       .queries = tile.count,
                       .group = shape.group(),
                       .first_key = tile.document,
                       .window = shape.window};
-  const int64_t column = kv_head * shape.head_dim;
-  for (int64_t key = view.first_key + view.first_tile(); key < view.end_key(); key += kKeyTile) {
-    const int64_t count = std::min(kKeyTile, view.end_key() - key);
-    load_tile<T>(task.k, key, count, column, shape.head_dim, buffers.keys, buffers.padded_dim);
-    load_tile<T>(task.v, key, count, column, shape.head_dim, buffers.values, buffers.padded_dim);
-    visit_tile(view, key, count, buffers);
+  if (task.products != nullptr) {
+    load_query_pairs(task, tile, kv_head, buffers);
+    visit_keys_pairs(task, view, kv_head, buffers);
+  } else {
+    load_queries<T>(task, tile, kv_head, buffers);
+    visit_keys<T>(task, view, kv_head, buffers);
   }
   store_output<T>(task, tile, kv_head, buffers);
 }
@@ -237,7 +376,7 @@ std::int64_t buffer_bytes(const AttentionShape& shape) {
   const std::int64_t rows = padded_rows(shape);
   const std::int64_t dim = round_up(shape.head_dim, 16);
   return scratch_bytes(
-      2 * dim * rows + 2 * kKeyTile * dim + kKeyTile * kPanel + kStaged * dim + 4 * rows,
+      2 * dim * rows + 2 * kKeyTile * dim + kKeyTile * kPanel + kKeyTile / 2 * dim + 4 * rows,
       sizeof(float));
 }
 
@@ -253,12 +392,16 @@ ForwardBuffers take_buffers(const AttentionShape& shape, float* area) {
   buffers.keys = take(kKeyTile * dim);
   buffers.values = take(kKeyTile * dim);
   buffers.scores = take(kKeyTile * kPanel);
-  buffers.staging = take(kStaged * dim);
+  buffers.staging = take(kKeyTile / 2 * dim);
   buffers.max = take(rows);
   buffers.sum = take(rows);
   buffers.factor = take(rows);
   buffers.at = reinterpret_cast<std::int32_t*>(take(rows));
   return buffers;
+}
+
+const PairProducts* products_of(const AttentionShape& shape) {
+  return shape.type == DType::bf16 ? pair_products(shape.isa) : nullptr;
 }
 
 void run_task(const ForwardTask& task, Scratch& scratch, ThreadPool& pool) {
@@ -284,7 +427,8 @@ void attention_forward(const AttentionForward& call, std::span<std::byte> scratc
   Scratch rest(scratch);
   auto* tiles = rest.take<QueryTile>(call.tokens);
   const std::int64_t count = make_query_tiles(call.shape, call.doc_start, call.tokens, tiles);
-  run_task({call.shape, call.q, call.k, call.v, call.o, call.lse, call.tokens, 0, tiles, count},
+  run_task({call.shape, call.q, call.k, call.v, call.o, call.lse, call.tokens, 0, tiles, count,
+            products_of(call.shape)},
            rest, pool);
 }
 
@@ -299,7 +443,7 @@ void attention_cached(const AttentionCached& call, std::span<std::byte> scratch,
                       static_cast<std::int32_t>(std::min(most, call.queries - first)), 0};
   }
   run_task({call.shape, call.q, call.k, call.v, call.o, nullptr, call.queries, call.position, tiles,
-            count},
+            count, products_of(call.shape)},
            rest, pool);
 }
 

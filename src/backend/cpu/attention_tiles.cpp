@@ -37,6 +37,7 @@ void check_attention(const AttentionShape& shape) {
   check(shape.kv_heads > 0 && shape.heads > 0 && shape.heads % shape.kv_heads == 0,
         "{} query heads over {} key heads", shape.heads, shape.kv_heads);
   check(shape.head_dim > 0 && shape.head_dim <= 1024, "head size {}", shape.head_dim);
+  check(shape.scale > 0, "scale {}", shape.scale);
   check(shape.window >= 0, "window {}", shape.window);
 }
 

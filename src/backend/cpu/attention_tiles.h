@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "plan/target.h"
 
 namespace snug {
 
@@ -15,6 +16,9 @@ struct AttentionShape {
   std::int64_t head_dim = 0;
   float scale = 1;          ///< factor of q k^T
   std::int64_t window = 0;  ///< query t sees at most the keys t - window + 1 .. t; 0: no limit
+  /// From avx512_bf16 on, bf16 operands are multiplied in bf16 (f32 sums): the probabilities and
+  /// the gradients of the scores are then rounded to bf16. Else all products are f32.
+  Isa isa = Isa::avx2;
 
   std::int64_t group() const { return heads / kv_heads; }
 };
@@ -41,6 +45,9 @@ inline constexpr std::int64_t kKeyTile = 64;
 
 /// Rows that are transposed together.
 inline constexpr std::int64_t kStaged = 16;
+
+/// Pairs of bf16 in a padded row of the head.
+constexpr std::int64_t pairs_of(std::int64_t head_dim) { return (head_dim + 31) / 32 * 16; }
 
 /// Rows (query token, head of the group) in a full query tile: as many tokens as fill about 192
 /// rows.
