@@ -162,9 +162,40 @@ class Product {
     });
   }
 
+  // Columns are shared out when packing B costs more than packing A again for each share of them;
+  // else tiles are.
+  void multiply() {
+    const int threads = pool_.threads();
+    const bool wide = cols_.size() >= threads * kMinTileCols;
+    const bool b_is_dear =
+        blocks_.late_a ? rows_.size() <= cols_.size() : 2 * rows_.size() <= cols_.size();
+    if (threads > 1 && wide && b_is_dear) {
+      multiply_columns();
+    } else {
+      multiply_tiles();
+    }
+  }
+
+  // Each worker takes columns, as many shares as threads or a multiple, and visits all rows.
+  void multiply_columns() {
+    const std::int64_t threads = pool_.threads();
+    const std::int64_t shares = round_up(ceil_div(cols_.size(), blocks_.tile_n), threads);
+    const std::int64_t tile_n = round_up(ceil_div(cols_.size(), shares), layout_.nr);
+    pool_.run(ceil_div(cols_.size(), tile_n), [&](std::int64_t i, int worker) {
+      const Room own = room(worker);
+      const Range cols = piece(i, tile_n, cols_.size());
+      pack_b(cols, own.b);
+      if (engine_.begin != nullptr) engine_.begin();
+      for (std::int64_t t = 0; t < ceil_div(rows_.size(), blocks_.tile_m); ++t) {
+        multiply_tile(piece(t, blocks_.tile_m, rows_.size()), cols, own);
+      }
+      if (engine_.end != nullptr) engine_.end();
+    });
+  }
+
   // All tiles of the chunk, those of the same columns one after the other; smaller ones when there
   // are too few to keep every thread busy.
-  void multiply() {
+  void multiply_tiles() {
     std::int64_t tile_m = blocks_.tile_m;
     std::int64_t tile_n = blocks_.tile_n;
     const auto tiles = [&] {
@@ -254,6 +285,7 @@ class Product {
       float* c = sums.data;
       if (sums.collected) c += (row - rows.begin) * sums.width + col - cols.begin;
       const bool add = ks_.begin > 0 || ks.begin > 0;
+      if (output_.accumulate) fetch_output(panel_rows(row), col);
       engine_.micro(a, b, ks.size() / layout_.k_step, c, sums.width, add);
       if (!sums.collected) {
         store(panel_rows(row), {col, std::min(cols.end, col + layout_.nr)}, sums);
@@ -274,6 +306,15 @@ class Product {
                             panel_bytes(layout_.mr, ks.begin),
                         row, col);
       }
+    }
+  }
+
+  // Asks for the output of a register tile, which is read when its sums are stored.
+  void fetch_output(Range rows, std::int64_t col) const {
+    const std::int64_t size = size_of(output_.dtype);
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+      const std::int64_t element = (rows_.begin + row) * output_.stride + cols_.begin + col;
+      __builtin_prefetch(static_cast<const std::byte*>(output_.data) + element * size, 1, 2);
     }
   }
 

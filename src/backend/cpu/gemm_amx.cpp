@@ -24,6 +24,7 @@ namespace {
 constexpr std::int64_t kStep = 32;    // k in a tile
 constexpr std::int64_t kTile = 1024;  // bytes
 constexpr std::int64_t kLine = 64;    // bytes of a tile's row
+constexpr std::int64_t kAhead = 128;  // elements of a row that are asked for beforehand
 
 // The elements of `source` from k_first on.
 const std::uint16_t* elements(const GemmMatrix& source, std::int64_t k_first) {
@@ -67,6 +68,7 @@ SNUG_AVX512 inline void load_rows(const std::uint16_t* source, std::int64_t stri
                                   std::int64_t rows, std::int64_t ks, __m512i (&r)[16]) {
   const __mmask32 mask = mask_of(ks);
   for (int i = 0; i < 16; ++i) {
+    if (i < rows) _mm_prefetch(source + i * stride + kAhead, _MM_HINT_T0);
     r[i] = i < rows ? _mm512_maskz_loadu_epi16(mask, source + i * stride) : _mm512_setzero_si512();
   }
 }

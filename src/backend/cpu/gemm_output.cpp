@@ -57,6 +57,7 @@ HWY_INLINE void store(hn::Vec<Floats> value, const std::uint16_t* random, BFloat
   const auto added = hn::Add(bits, hn::PromoteTo(words, hn::LoadU(Halves(), random)));
   const auto exponent = hn::Set(words, 0x7f800000);
   const auto finite = hn::Ne(hn::And(bits, exponent), exponent);
+  if (HWY_LIKELY(hn::AllTrue(words, finite))) return store_words(added, to);
   store_words(hn::IfThenElse(finite, added, rounded(value)), to);
 }
 

@@ -25,46 +25,69 @@ void fill16(const RandomStream& random, std::uint64_t first, std::int64_t count,
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Words = hn::ScalableTag<std::uint32_t>;
+// A lane of 64 bits holds one word of a counter in its lower half; its upper half means nothing.
+using Lanes = hn::ScalableTag<std::uint64_t>;
+using Words = hn::Repartition<std::uint32_t, Lanes>;
 using WordVector = hn::Vec<Words>;
-constexpr std::int64_t kBlocks = static_cast<std::int64_t>(hn::MaxLanes(Words()));
-constexpr std::int64_t kElements = 8 * kBlocks;  // 16-bit numbers of a vector of blocks
+constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(Lanes()));
+constexpr int kVectors = 2;  // at a time, so that one's latency hides behind the other
+constexpr std::int64_t kBlocks = kVectors * kLanes;
+constexpr std::int64_t kElements = 8 * kBlocks;  // 16-bit numbers
 
-// High and low words of multiplier * x.
-HWY_INLINE void multiply(std::uint32_t multiplier, WordVector x, WordVector& high,
-                         WordVector& low) {
+struct Counters {
+  WordVector c0, c1, c2, c3;
+};
+
+HWY_INLINE void philox_round(Counters& c, WordVector key0, WordVector key1) {
   const Words d;
-  const hn::RepartitionToWide<Words> wide;
-  const auto m = hn::Set(d, multiplier);
-  const auto even = hn::MulEven(x, m);
-  const auto odd = hn::MulEven(hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, x))), m);
-  low = hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(odd)), hn::BitCast(d, even));
-  high = hn::OddEven(hn::BitCast(d, odd), hn::BitCast(d, hn::ShiftRight<32>(even)));
+  const auto product0 = hn::MulEven(c.c0, hn::Set(d, kPhiloxMultiplier0));
+  const auto product1 = hn::MulEven(c.c2, hn::Set(d, kPhiloxMultiplier1));
+  c.c0 = hn::Xor3(hn::BitCast(d, hn::ShiftRight<32>(product1)), c.c1, key0);
+  c.c2 = hn::Xor3(hn::BitCast(d, hn::ShiftRight<32>(product0)), c.c3, key1);
+  c.c1 = hn::BitCast(d, product1);
+  c.c3 = hn::BitCast(d, product0);
+}
+
+// Lane 2 i holds block i of a vector, lane 2 i + 1 block kLanes / 2 + i: interleaving by 128 bits
+// then leaves the blocks in order.
+HWY_INLINE void store_blocks(const Counters& c, std::uint64_t* out) {
+  const Words d;
+  const Lanes wide;
+  const auto joined = [&](WordVector low, WordVector high) HWY_ATTR {
+    const auto raised = hn::BitCast(d, hn::ShiftLeft<32>(hn::BitCast(wide, high)));
+    return hn::BitCast(wide, hn::OddEven(raised, low));
+  };
+  const auto first = joined(c.c0, c.c1);
+  const auto second = joined(c.c2, c.c3);
+  hn::StoreU(hn::InterleaveLower(wide, first, second), wide, out);
+  hn::StoreU(hn::InterleaveUpper(wide, first, second), wide, out + kLanes);
 }
 
 // The bits of blocks [block, block + kBlocks), whose indices share their upper 32 bits.
 HWY_INLINE void blocks16(const RandomStream& random, std::uint64_t block, std::uint16_t* out) {
   const Words d;
+  const Lanes wide;
+  const auto iota = hn::Iota(wide, 0);
+  const auto odd = hn::And(iota, hn::Set(wide, 1));
+  const auto order = hn::Add(hn::ShiftRight<1>(iota), hn::Mul(odd, hn::Set(wide, kLanes / 2)));
+  Counters counters[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    const auto first = hn::Set(wide, block + static_cast<std::uint64_t>(v) * kLanes);
+    counters[v] = {hn::BitCast(d, hn::Add(order, first)),
+                   hn::Set(d, static_cast<std::uint32_t>(block >> 32)), hn::Set(d, random.step),
+                   hn::Set(d, random.part)};
+  }
   PhiloxKey key = random.key();
-  WordVector c0 = hn::Add(hn::Iota(d, 0), hn::Set(d, static_cast<std::uint32_t>(block)));
-  WordVector c1 = hn::Set(d, static_cast<std::uint32_t>(block >> 32));
-  WordVector c2 = hn::Set(d, random.step);
-  WordVector c3 = hn::Set(d, random.part);
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    WordVector high0;
-    WordVector low0;
-    WordVector high1;
-    WordVector low1;
-    multiply(kPhiloxMultiplier0, c0, high0, low0);
-    multiply(kPhiloxMultiplier1, c2, high1, low1);
-    c0 = hn::Xor(hn::Xor(high1, c1), hn::Set(d, key[0]));
-    c1 = low1;
-    c2 = hn::Xor(hn::Xor(high0, c3), hn::Set(d, key[1]));
-    c3 = low0;
+    const auto key0 = hn::Set(d, key[0]);
+    const auto key1 = hn::Set(d, key[1]);
+    for (int v = 0; v < kVectors; ++v) philox_round(counters[v], key0, key1);
     key[0] += kPhiloxWeyl0;
     key[1] += kPhiloxWeyl1;
   }
-  hn::StoreInterleaved4(c0, c1, c2, c3, d, reinterpret_cast<std::uint32_t*>(out));
+  for (int v = 0; v < kVectors; ++v) {
+    store_blocks(counters[v], reinterpret_cast<std::uint64_t*>(out) + 2 * kLanes * v);
+  }
 }
 
 void fill16(const RandomStream& random, std::uint64_t first, std::int64_t count,
