@@ -98,6 +98,14 @@ void cross_entropy_gradient_rows(const LogitsBlock& logits, const SoftmaxState* 
   }
 }
 
+void softmax_gradient_rows(const LogitsBlock& logits, SoftmaxState* states, float weight,
+                           DType type, RowsOut dz, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    softmax_rows(logits, states, row, row + 1);
+    cross_entropy_gradient_rows(logits, states, weight, type, dz, row, row + 1);
+  }
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace snug
@@ -108,6 +116,7 @@ namespace snug {
 
 HWY_EXPORT(softmax_rows);
 HWY_EXPORT(cross_entropy_gradient_rows);
+HWY_EXPORT(softmax_gradient_rows);
 
 void softmax_start(SoftmaxState* states, std::int64_t rows) {
   std::fill_n(states, rows, SoftmaxState{-std::numeric_limits<float>::infinity(), 0, 0});
@@ -135,6 +144,17 @@ void cross_entropy_gradient(const LogitsBlock& logits, const SoftmaxState* state
   check(type == DType::f32 || type == DType::bf16, "logit gradient in {}", name_of(type));
   choose_target();
   const auto run = HWY_DYNAMIC_DISPATCH(cross_entropy_gradient_rows);
+  for_blocks(pool, logits.rows, rows_per_block(logits.classes),
+             [&](std::int64_t begin, std::int64_t end, int) {
+               run(logits, states, weight, type, dz, begin, end);
+             });
+}
+
+void softmax_gradient(const LogitsBlock& logits, SoftmaxState* states, float weight, DType type,
+                      RowsOut dz, ThreadPool& pool) {
+  check(type == DType::f32 || type == DType::bf16, "logit gradient in {}", name_of(type));
+  choose_target();
+  const auto run = HWY_DYNAMIC_DISPATCH(softmax_gradient_rows);
   for_blocks(pool, logits.rows, rows_per_block(logits.classes),
              [&](std::int64_t begin, std::int64_t end, int) {
                run(logits, states, weight, type, dz, begin, end);

@@ -40,8 +40,12 @@ float log_sum_exp(const SoftmaxState& state);
 double cross_entropy(const SoftmaxState* states, const std::int32_t* labels, std::int64_t rows);
 
 /// dz = (e^(z - lse) - [class is the label]) * weight of one block, with the states of all classes;
-/// `type` bf16 or f32. In f32, dz may be the logits.
+/// `type` bf16 or f32. A row of dz may begin where its logits begin.
 void cross_entropy_gradient(const LogitsBlock& logits, const SoftmaxState* states, float weight,
                             DType type, RowsOut dz, ThreadPool& pool);
+
+/// softmax_update() and cross_entropy_gradient() of a block of all classes, row by row.
+void softmax_gradient(const LogitsBlock& logits, SoftmaxState* states, float weight, DType type,
+                      RowsOut dz, ThreadPool& pool);
 
 }  // namespace snug

@@ -36,6 +36,10 @@ std::int64_t gemm_bytes(const HeadLoss& s, Isa isa, int threads) {
   return bytes;
 }
 
+/// Floats from one row of logits to the next: an odd number of cache lines, so that rows do not
+/// fall into the same sets of a cache.
+std::int64_t logits_stride(std::int64_t vocabulary) { return ((vocabulary + 15) / 16 | 1) * 16; }
+
 /// The pieces of scratch of one call.
 struct Buffers {
   Buffers(const HeadLoss& s, std::span<std::byte> area) {
@@ -44,31 +48,23 @@ struct Buffers {
     labels = scratch.take<std::int32_t>(s.chunk_rows);
     states = scratch.take<SoftmaxState>(s.chunk_rows);
     x = scratch.take<std::byte>(s.chunk_rows * s.width * size_of(s.type));
-    logits = scratch.take<float>(s.chunk_rows * s.vocabulary);
-    if (s.gradients && s.type != DType::f32) {
-      dz = scratch.take<std::byte>(s.chunk_rows * s.vocabulary * size_of(s.type));
-    }
+    logits = scratch.take<float>(s.chunk_rows * logits_stride(s.vocabulary));
     const std::int64_t used = bytes(s);
     gemm = area.subspan(static_cast<std::size_t>(used));
   }
 
   static std::int64_t bytes(const HeadLoss& s) {
-    std::int64_t total = scratch_bytes(s.tokens, 4) + scratch_bytes(s.chunk_rows, 4) +
-                         scratch_bytes(s.chunk_rows, sizeof(SoftmaxState)) +
-                         scratch_bytes(s.chunk_rows * s.width * size_of(s.type), 1) +
-                         scratch_bytes(s.chunk_rows * s.vocabulary, sizeof(float));
-    if (s.gradients && s.type != DType::f32) {
-      total += scratch_bytes(s.chunk_rows * s.vocabulary * size_of(s.type), 1);
-    }
-    return total;
+    return scratch_bytes(s.tokens, 4) + scratch_bytes(s.chunk_rows, 4) +
+           scratch_bytes(s.chunk_rows, sizeof(SoftmaxState)) +
+           scratch_bytes(s.chunk_rows * s.width * size_of(s.type), 1) +
+           scratch_bytes(s.chunk_rows * logits_stride(s.vocabulary), sizeof(float));
   }
 
   std::int32_t* rows;    ///< tokens that have a label, ascending
   std::int32_t* labels;  ///< of the chunk
   SoftmaxState* states;  ///< of the chunk
   std::byte* x;          ///< the chunk's rows of x; later those of dx
-  float* logits;
-  std::byte* dz = nullptr;  ///< in f32 it takes the logits' place
+  float* logits;         ///< of the chunk; each row of their gradient takes its logits' place
   std::span<std::byte> gemm;
 };
 
@@ -91,11 +87,13 @@ class ChunkLoop {
     }
     if (count == 0) clear_weight_gradient();
     double loss = 0;
-    for (std::int64_t first = 0; first < count; first += s_.chunk_rows) {
+    const std::int64_t chunks = (count + s_.chunk_rows - 1) / s_.chunk_rows;
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {  // about equal ones
+      const std::int64_t first = chunk * count / chunks;
       rows_ = buffers_.rows + first;
-      count_ = std::min(s_.chunk_rows, count - first);
+      count_ = (chunk + 1) * count / chunks - first;
       loss += forward();
-      if (s_.gradients) backward(first / s_.chunk_rows);
+      if (s_.gradients) backward(chunk);
     }
     return loss;
   }
@@ -121,8 +119,13 @@ class ChunkLoop {
             .classes = s_.vocabulary,
             .first_class = 0,
             .data = buffers_.logits,
-            .stride = s_.vocabulary,
+            .stride = logits_stride(s_.vocabulary),
             .labels = buffers_.labels};
+  }
+
+  /// Elements from one row of the logits' gradient to the next.
+  std::int64_t dz_stride() const {
+    return logits_stride(s_.vocabulary) * size_of(DType::f32) / size_of(s_.type);
   }
 
   double forward() {
@@ -133,32 +136,34 @@ class ChunkLoop {
     }
     GemmOutput logits;
     logits.data = buffers_.logits;
-    logits.stride = s_.vocabulary;
+    logits.stride = logits_stride(s_.vocabulary);
     gemm(count_, s_.vocabulary, s_.width, {buffers_.x, s_.type, s_.width, true},
          {call_.w.data, s_.type, call_.w.stride, true}, logits, isa_, buffers_.gemm, pool_);
     softmax_start(buffers_.states, count_);
-    softmax_update(block(), buffers_.states, pool_);
+    if (s_.gradients) {
+      softmax_gradient(block(), buffers_.states, call_.weight, s_.type,
+                       {buffers_.logits, dz_stride()}, pool_);
+    } else {
+      softmax_update(block(), buffers_.states, pool_);
+    }
     return cross_entropy(buffers_.states, buffers_.labels, count_);
   }
 
   void backward(std::int64_t chunk) {
-    void* dz = s_.type == DType::f32 ? static_cast<void*>(buffers_.logits) : buffers_.dz;
-    cross_entropy_gradient(block(), buffers_.states, call_.weight, s_.type, {dz, s_.vocabulary},
-                           pool_);
-    if (call_.dw) weight_gradient(dz, chunk);
+    if (call_.dw) weight_gradient(chunk);
     // dx takes the place of the gathered x, which nothing reads any more.
     GemmOutput dx;
     dx.data = buffers_.x;
     dx.dtype = s_.type;
     dx.stride = s_.width;
-    gemm(count_, s_.width, s_.vocabulary, {dz, s_.type, s_.vocabulary, true},
+    gemm(count_, s_.width, s_.vocabulary, {buffers_.logits, s_.type, dz_stride(), true},
          {call_.w.data, s_.type, call_.w.stride, false}, dx, isa_, buffers_.gemm, pool_);
     for (std::int64_t r = 0; r < count_; ++r) {
       std::memcpy(dx_row(rows_[r]), chunk_row(r), row_bytes());
     }
   }
 
-  void weight_gradient(const void* dz, std::int64_t chunk) {
+  void weight_gradient(std::int64_t chunk) {
     GemmOutput dw;
     dw.data = call_.dw->data;
     dw.dtype = call_.dw->type;
@@ -169,7 +174,7 @@ class ChunkLoop {
       random.stream += static_cast<std::uint64_t>(chunk) * kChunkStream;
       dw.rounding = StochasticRounding{random, 0, static_cast<std::uint64_t>(s_.width)};
     }
-    gemm(s_.vocabulary, s_.width, count_, {dz, s_.type, s_.vocabulary, false},
+    gemm(s_.vocabulary, s_.width, count_, {buffers_.logits, s_.type, dz_stride(), false},
          {buffers_.x, s_.type, s_.width, false}, dw, isa_, buffers_.gemm, pool_);
   }
 
