@@ -1,0 +1,205 @@
+// Every pair of techniques, and 200 larger sets from a fixed seed, on a small model. A set is held
+// to the run of its `changed` members alone: bit-equal when the others are exact, within the bound
+// when one is reordered. Runs of `changed` members are held to the plain run's curve. What cannot
+// work together is refused before memory is reserved, with a way out.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+
+#include "core/error.h"
+#include "io/safetensors.h"
+#include "matrix/techniques.h"
+#include "support/tiny_model.h"
+#include "train/trainer.h"
+
+namespace snug {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::Technique;
+
+using Set = std::vector<std::size_t>;  // of techniques, ascending
+
+struct Outcome {
+  std::vector<double> losses;
+  std::map<std::string, std::vector<std::byte>> tensors;  // what the run saved
+  std::string refusal;                                    // why it did not run
+};
+
+class Matrix : public ::testing::Test {
+ protected:
+  Matrix() {
+    fs::remove_all(folder_);
+    testing::write_tiny_model(folder_ / "model");
+    testing::write_tiny_rows(folder_ / "rows.jsonl", 16);
+  }
+  ~Matrix() override { fs::remove_all(folder_); }
+
+  const Outcome& outcome(const Set& set) {
+    const auto known = outcomes_.find(set);
+    if (known != outcomes_.end()) return known->second;
+    return outcomes_[set] = run(set);
+  }
+
+  std::string name_of_set(const Set& set) const {
+    std::string name;
+    for (const std::size_t t : set) name += (name.empty() ? "" : " + ") + std::string(all_[t].name);
+    return name.empty() ? "plain" : name;
+  }
+
+  bool compatible(const Set& set) const {
+    for (std::size_t i = 0; i < set.size(); ++i) {
+      for (std::size_t j = i + 1; j < set.size(); ++j) {
+        if (std::string_view(all_[set[i]].kind) == all_[set[j]].kind) return false;
+      }
+    }
+    return true;
+  }
+
+  /// Compares a set with what it is declared to equal; the cell of the printed matrix: `=`
+  /// bit-equal,
+  /// `~` reordered within the bound, `c` on the curve, `r` refused.
+  char check_set(const Set& set) {
+    const Outcome& got = outcome(set);
+    if (!got.refusal.empty()) {
+      EXPECT_NE(got.refusal.find("earest"), std::string::npos)
+          << name_of_set(set) << ": no way out in: " << got.refusal;
+      return 'r';
+    }
+    Set changed;
+    bool reordered = false;
+    double noise = 1e-5;
+    double curve = 0;
+    for (const std::size_t t : set) {
+      noise = std::max(noise, all_[t].noise);
+      if (all_[t].equality == Equality::reordered) reordered = true;
+      if (all_[t].equality != Equality::changed) continue;
+      changed.push_back(t);
+      curve += all_[t].curve;
+    }
+    if (changed == set) return check_curve(set, curve);
+    const Outcome& want = outcome(changed);
+    EXPECT_TRUE(want.refusal.empty())
+        << name_of_set(set) << " runs, but not " << name_of_set(changed) << ": " << want.refusal;
+    if (!reordered) {
+      EXPECT_EQ(got.losses, want.losses) << name_of_set(set);
+      EXPECT_TRUE(got.tensors == want.tensors) << name_of_set(set) << ": saved tensors differ";
+      return '=';
+    }
+    for (std::size_t i = 0; i < want.losses.size(); ++i) {
+      EXPECT_NEAR(got.losses[i], want.losses[i], noise * want.losses[i])
+          << name_of_set(set) << ", step " << i + 1;
+    }
+    return '~';
+  }
+
+  char check_curve(const Set& set, double curve) {
+    const Outcome& plain = outcome({});
+    const Outcome& got = outcome(set);
+    const double gain = plain.losses.front() - plain.losses.back();
+    EXPECT_GT(gain, 0);
+    EXPECT_LT(got.losses.back(), got.losses.front()) << name_of_set(set) << " does not learn";
+    EXPECT_NEAR(got.losses.back(), plain.losses.back(), curve * gain) << name_of_set(set);
+    return 'c';
+  }
+
+  Outcome run(const Set& set) {
+    const fs::path output = folder_ / "run";
+    fs::remove_all(output);
+    std::map<std::string, std::string> keys = {{"model", (folder_ / "model").string()},
+                                               {"data", (folder_ / "rows.jsonl").string()},
+                                               {"output_dir", output.string()},
+                                               {"bf16", "false"},
+                                               {"learning_rate", "3e-3"},
+                                               {"lr_scheduler_type", "constant"},
+                                               {"max_steps", "6"},
+                                               {"max_grad_norm", "0"},
+                                               {"save_strategy", "no"},
+                                               {"per_device_train_batch_size", "4"},
+                                               {"gradient_accumulation_steps", "1"},
+                                               {"activation_checkpointing", "false"}};
+    for (const std::size_t t : set) {
+      for (const std::string setting : all_[t].settings) {
+        const auto equals = setting.find('=');
+        keys[setting.substr(0, equals)] = setting.substr(equals + 1);
+      }
+    }
+    std::vector<Assignment> assignments;
+    for (const auto& [key, value] : keys) assignments.push_back(from_command_line(key, value));
+    std::ostringstream talk;
+    Outcome result;
+    try {
+      Trainer trainer(make_settings(assignments), {talk, false});
+      const TrainResult trained = trainer.run();
+      EXPECT_EQ(trained.used_peak_bytes, trained.planned_peak_bytes) << name_of_set(set);
+    } catch (const UserError& error) {
+      EXPECT_FALSE(fs::exists(output / "metrics.jsonl")) << name_of_set(set) << " began to run";
+      result.refusal = error.what();
+      return result;
+    }
+    std::ifstream metrics(output / "metrics.jsonl");
+    for (std::string line; std::getline(metrics, line);) {
+      result.losses.push_back(nlohmann::json::parse(line).at("loss").get<double>());
+    }
+    for (const auto& entry : fs::directory_iterator(output)) {
+      if (entry.path().extension() != ".safetensors") continue;
+      const SafetensorsFile file(entry.path());
+      for (const TensorView& view : file.tensors()) {
+        result.tensors[view.name].assign(view.bytes.begin(), view.bytes.end());
+      }
+    }
+    return result;
+  }
+
+  const fs::path folder_ = fs::path(::testing::TempDir()) / "snug_technique_matrix";
+  const std::vector<Technique> all_ = testing::techniques();
+  std::map<Set, Outcome> outcomes_;
+};
+
+TEST_F(Matrix, EveryPairAndLargerSets) {
+  const std::size_t count = all_.size();
+  std::vector<std::string> cells(count, std::string(count, '.'));
+  for (std::size_t i = 0; i < count; ++i) {
+    cells[i][i] = check_set({i});
+    for (std::size_t j = i + 1; j < count; ++j) {
+      if (compatible({i, j})) cells[j][i] = cells[i][j] = check_set({i, j});
+    }
+  }
+  for (std::size_t i = 0; i < count; ++i) std::printf("%-24s %s\n", all_[i].name, cells[i].c_str());
+  std::printf(
+      "= bit-equal, ~ reordered within the bound, c changed on its curve, r refused, . one of "
+      "a kind\n");
+  std::mt19937 random(20);
+  constexpr int kSets = 200;
+  int ran = 0;
+  std::map<char, int> tally;
+  for (int attempt = 0; ran < kSets && attempt < 100 * kSets; ++attempt) {
+    Set set;
+    for (std::size_t t = 0; t < count; ++t) {
+      if (random() % 4 == 0 && compatible([&] {
+            Set s = set;
+            s.push_back(t);
+            return s;
+          }()))
+        set.push_back(t);
+    }
+    if (set.size() < 3) continue;
+    ++ran;
+    ++tally[check_set(set)];
+  }
+  EXPECT_EQ(ran, kSets);
+  std::printf("%d larger sets: %d bit-equal, %d reordered, %d changed, %d refused\n", ran,
+              tally['='], tally['~'], tally['c'], tally['r']);
+}
+
+}  // namespace
+}  // namespace snug

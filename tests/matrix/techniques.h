@@ -1,0 +1,49 @@
+#pragma once
+// The techniques of the matrix: what switches each on, what it declares, how far its arithmetic may
+// carry.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "passes/pass.h"
+
+namespace snug::testing {
+
+struct Technique {
+  const char* name;
+  std::vector<const char*> settings;  ///< key=value
+  Equality equality;
+  const char* kind;  ///< of two techniques of one kind only one can be on
+  /// How far a difference in the last place of a sum may move the loss within the run: rounding to
+  /// bf16 keeps 8 bits, a sign or a code may flip.
+  double noise = 1e-5;
+  /// How far the loss may be from the plain run's, as a share of what plain training gains.
+  double curve = 0;
+};
+
+inline std::vector<Technique> techniques() {
+  using enum Equality;
+  return {
+      {"recompute cheap", {"activation_checkpointing=cheap"}, exact, "recompute"},
+      {"recompute all", {"activation_checkpointing=true"}, exact, "recompute"},
+      {"recompute every:2", {"activation_checkpointing=every:2"}, exact, "recompute"},
+      {"recompute segments:2", {"activation_checkpointing=segments:2"}, exact, "recompute"},
+      {"keep attention", {"activation_checkpointing=keep_attention"}, exact, "recompute"},
+      {"accumulate 4x1",
+       {"per_device_train_batch_size=1", "gradient_accumulation_steps=4"},
+       reordered,
+       "batch"},
+      {"loss chunks", {"loss_chunk_bytes=8KiB"}, reordered, "loss"},
+      {"bf16 + master", {"bf16=true"}, changed, "precision", 2e-2, 0.1},
+      {"bf16 no master", {"bf16=true", "master_weights=none"}, changed, "precision", 2e-2, 0.2},
+      {"bf16 fp32 gradients",
+       {"bf16=true", "gradient_dtype=fp32"},
+       changed,
+       "precision",
+       2e-2,
+       0.1},
+  };
+}
+
+}  // namespace snug::testing
