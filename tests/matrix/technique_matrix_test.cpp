@@ -37,12 +37,12 @@ struct Outcome {
 
 class Matrix : public ::testing::Test {
  protected:
-  Matrix() {
+  void SetUp() override {
     fs::remove_all(folder_);
     testing::write_tiny_model(folder_ / "model");
     testing::write_tiny_rows(folder_ / "rows.jsonl", 16);
   }
-  ~Matrix() override { fs::remove_all(folder_); }
+  void TearDown() override { fs::remove_all(folder_); }
 
   const Outcome& outcome(const Set& set) {
     const auto known = outcomes_.find(set);
