@@ -16,7 +16,8 @@ using Table = std::array<const OpDef*, kOpCount>;
 Table make_table() {
   Table table{};
   for (const auto rows : {rows::arithmetic(), rows::movement(), rows::products(), rows::linears(),
-                          rows::norms(), rows::attentions(), rows::losses(), rows::steps()}) {
+                          rows::packed_products(), rows::norms(), rows::attentions(),
+                          rows::losses(), rows::steps()}) {
     for (const OpDef& row : rows) {
       const auto index = static_cast<std::size_t>(row.op);
       check(table[index] == nullptr, "the op table has two rows '{}'", row.name);

@@ -57,17 +57,22 @@ enum class Op : std::uint16_t {
   stop_gradient,  ///< (a) -> view of a that passes no gradient
 
   // Transformer ops.
-  embedding,       ///< (table [V,H], ids i32[T]) -> [T,H]
-  embedding_dw,    ///< (dy [T,H], ids i32[T], acc? [V,H], draw?) {rows, dtype, seed, stream}
-  linear,          ///< (x [T,K], w [N,K], bias? [N], acc? [T,N]) {dtype?} -> [T,N], x's dtype
-  linear_dx,       ///< (dy [T,N], w [N,K], acc? [T,K]) {dtype?} -> [T,K]
-  linear_dw,       ///< (dy [T,N], x [T,K], acc? [N,K], draw?) {dtype, seed, stream} -> [N,K]
-  column_sum,      ///< (dy [T,N], acc? [N], draw?) {dtype, seed, stream} -> [N]
-  rms_norm,        ///< (x [.., D], w [D]) {eps} -> x / sqrt(mean(x^2) + eps) * w
-  rms_norm_dx,     ///< (dy, x, w) {eps} -> like x
-  rms_norm_dw,     ///< (dy, x, acc? [D], draw?) {eps, dtype, seed, stream} -> [D]
-  rope_table,      ///< () {positions, half, theta, kind?...} -> cos, sin f32[P, d/2] (rope.h)
-  rope,            ///< (x [T,h,d], cos [P,d/2], sin, positions i32[T]) {inverse} rotate-half
+  embedding,      ///< (table [V,H], ids i32[T]) -> [T,H]
+  embedding_dw,   ///< (dy [T,H], ids i32[T], acc? [V,H], draw?) {rows, dtype, seed, stream}
+  linear,         ///< (x [T,K], w [N,K], bias? [N], acc? [T,N]) {dtype?} -> [T,N], x's dtype
+  linear_dx,      ///< (dy [T,N], w [N,K], acc? [T,K]) {dtype?} -> [T,K]
+  linear_dw,      ///< (dy [T,N], x [T,K], acc? [N,K], draw?) {dtype, seed, stream} -> [N,K]
+  column_sum,     ///< (dy [T,N], acc? [N], draw?) {dtype, seed, stream} -> [N]
+  dequantize,     ///< (codes, scales, nested?, offset?) {format, shape, dtype} -> [N,K]; `packed`
+                  ///<   below stands for these four operands (core/packed_format.h)
+  packed_linear,  ///< (x [T,K], packed [N,K], bias? [N], acc? [T,N]) {format, rows, dtype?}
+                  ///<   -> [T,N]: linear with w = dequantize(packed) in x's dtype
+  packed_linear_dx,  ///< (dy [T,N], packed [N,K], acc? [T,K]) {format, columns, dtype?} -> [T,K]
+  rms_norm,          ///< (x [.., D], w [D]) {eps} -> x / sqrt(mean(x^2) + eps) * w
+  rms_norm_dx,       ///< (dy, x, w) {eps} -> like x
+  rms_norm_dw,       ///< (dy, x, acc? [D], draw?) {eps, dtype, seed, stream} -> [D]
+  rope_table,        ///< () {positions, half, theta, kind?...} -> cos, sin f32[P, d/2] (rope.h)
+  rope,              ///< (x [T,h,d], cos [P,d/2], sin, positions i32[T]) {inverse} rotate-half
   attention,       ///< (q [T,h,d], k [T,g,d], v [T,g,d], doc_start i32[T]) {scale, window, length?}
                    ///<   -> o [T,h,d], lse f32[h,T]; token t sees max(doc_start[t], t-window+1)..t
                    ///<   (window 0: no limit); no document is longer than length (0: unknown);

@@ -12,6 +12,7 @@ std::span<const OpDef> arithmetic();
 std::span<const OpDef> movement();
 std::span<const OpDef> products();
 std::span<const OpDef> linears();
+std::span<const OpDef> packed_products();
 std::span<const OpDef> norms();
 std::span<const OpDef> attentions();
 std::span<const OpDef> losses();

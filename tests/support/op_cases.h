@@ -11,7 +11,7 @@
 namespace snug::test {
 
 /// What an operand of a case holds.
-enum class Fill { normal, positive, indices, absent };
+enum class Fill { normal, positive, indices, codes, absent };
 
 struct CaseInput {
   Shape shape;
@@ -19,6 +19,7 @@ struct CaseInput {
   bool differentiate = true;          ///< the rule gives a gradient for it
   std::vector<std::int32_t> indices;  ///< of Fill::indices
   bool wide = false;                  ///< in the type of sums, whatever the case's type
+  DType held = DType::f64;            ///< of Fill::codes and of scales; f64: the case's type
 };
 
 /// Float operands and `dtype` attributes are f64 unless asked otherwise.
@@ -46,6 +47,18 @@ inline CaseInput indices(std::vector<std::int32_t> values) {
           .fill = Fill::indices,
           .differentiate = false,
           .indices = std::move(values)};
+}
+/// Codes of a packed matrix: random bytes.
+inline CaseInput codes(Shape shape, DType type = DType::u8) {
+  return {.shape = shape, .fill = Fill::codes, .differentiate = false, .indices = {}, .held = type};
+}
+/// fp32 scales of a packed matrix.
+inline CaseInput scales(Shape shape) {
+  return {.shape = shape,
+          .fill = Fill::positive,
+          .differentiate = false,
+          .indices = {},
+          .held = DType::f32};
 }
 inline CaseInput absent() {
   return {.shape = {}, .fill = Fill::absent, .differentiate = false, .indices = {}};
@@ -116,6 +129,30 @@ inline std::vector<OpCase> linear_cases() {
   };
 }
 
+inline std::vector<OpCase> packed_cases() {
+  const std::int64_t n = 10;
+  const std::int64_t k = 15;  // 150 elements: three blocks, the last one short, rows across them
+  const Attributes forward{{"format", "nf4"}, {"rows", n}};
+  const Attributes backward{{"format", "nf4"}, {"columns", k}};
+  const Attributes forward8{{"format", "int8"}, {"rows", n}};
+  const Attributes backward8{{"format", "int8"}, {"columns", k}};
+  const CaseInput bytes = codes({75});
+  const CaseInput ints = codes({n, k}, DType::i8);
+  return {
+      {Op::packed_linear, {x({3, k}), bytes, scales({3})}, forward},
+      {Op::packed_linear, {x({3, k}), bytes, codes({3}), scales({1}), scales({})}, forward},
+      {Op::packed_linear,
+       {x({3, k}), bytes, scales({3}), absent(), absent(), x({n}), x({3, n})},
+       forward},
+      {Op::packed_linear, {x({3, k}), ints, scales({n})}, forward8},
+      {Op::packed_linear_dx, {fixed({3, n}), bytes, scales({3})}, backward},
+      {Op::packed_linear_dx,
+       {fixed({3, n}), bytes, codes({3}), scales({1}), scales({}), fixed({3, k})},
+       backward},
+      {Op::packed_linear_dx, {fixed({3, n}), ints, scales({n})}, backward8},
+  };
+}
+
 inline std::vector<OpCase> row_cases() {
   const Attributes eps{{"eps", 1e-2}};
   const Attributes eps_dtype{{"eps", 1e-2}, {"dtype", "f64"}};
@@ -152,7 +189,7 @@ inline std::vector<OpCase> attention_cases() {
 
 inline std::vector<OpCase> op_cases() {
   std::vector<OpCase> all = elementary_cases();
-  for (const auto& more : {linear_cases(), row_cases(), attention_cases()}) {
+  for (const auto& more : {linear_cases(), packed_cases(), row_cases(), attention_cases()}) {
     all.insert(all.end(), more.begin(), more.end());
   }
   return all;
@@ -173,6 +210,10 @@ inline std::vector<double> fill_values(const CaseInput& input, std::mt19937& ran
   std::vector<double> values(input.indices.begin(), input.indices.end());
   if (input.fill == Fill::indices || input.fill == Fill::absent) return values;
   for (std::int64_t i = 0; i < input.shape.elements(); ++i) {
+    if (input.fill == Fill::codes) {
+      values.push_back(static_cast<double>(random() % 128));
+      continue;
+    }
     const double value = normal(random);
     values.push_back(input.fill == Fill::positive ? 0.5 + std::abs(value) : value);
   }
@@ -188,7 +229,8 @@ inline CaseGraph build_case(const OpCase& c, DType type = DType::f64) {
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {
     const CaseInput& input = c.inputs[i];
     built.values.push_back(fill_values(input, random));
-    const DType held = input.fill == Fill::indices ? DType::i32 : input.wide ? sums : type;
+    const DType floats = input.held != DType::f64 ? input.held : input.wide ? sums : type;
+    const DType held = input.fill == Fill::indices ? DType::i32 : floats;
     built.inputs.push_back(input.fill == Fill::absent
                                ? kNoValue
                                : builder.input(built.input_name(i), {held, input.shape},

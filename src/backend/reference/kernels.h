@@ -10,6 +10,7 @@ namespace snug::reference {
 std::span<const Kernel> arithmetic();
 std::span<const Kernel> movement();
 std::span<const Kernel> products();
+std::span<const Kernel> packed_products();
 std::span<const Kernel> norms();
 std::span<const Kernel> attentions();
 std::span<const Kernel> losses();

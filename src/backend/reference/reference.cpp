@@ -5,9 +5,9 @@
 namespace snug {
 
 ReferenceBackend::ReferenceBackend() {
-  for (const auto kernels :
-       {reference::arithmetic(), reference::movement(), reference::products(), reference::norms(),
-        reference::attentions(), reference::losses(), reference::steps()}) {
+  for (const auto kernels : {reference::arithmetic(), reference::movement(), reference::products(),
+                             reference::packed_products(), reference::norms(),
+                             reference::attentions(), reference::losses(), reference::steps()}) {
     for (const Kernel& kernel : kernels) {
       by_op_[static_cast<std::size_t>(kernel.op)].push_back(&kernel);
     }
