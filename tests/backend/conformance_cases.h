@@ -58,6 +58,62 @@ output %dw)"},
 input %dy $[37, 53]
 %db = column_sum(%dy) {dtype="$", seed=1, stream=2} : $[53] @ backward
 output %db)"},
+    ConformanceCase{"packed_linear", 77, R"(
+input %x $[37, 77]
+input %codes u8[2041]
+input %scales f32[64]
+input %b $[53]
+%y = packed_linear(%x, %codes, %scales, _, _, %b) {format="nf4", rows=53} : $[37, 53] @ forward
+output %y)"},
+    ConformanceCase{"packed_linear_nested", 640, R"(
+input %x $[70, 640]
+input %codes u8[16960]
+input %scale_codes u8[530]
+input %scales f32[3]
+input %offset f32[]
+input %acc $[70, 53]
+%y = packed_linear(%x, %codes, %scale_codes, %scales, %offset, _, %acc) {format="nf4", rows=53} : $[70, 53] base=%acc @ forward
+output %y)"},
+    ConformanceCase{"packed_linear_fp4", 128, R"(
+input %x $[5, 128]
+input %codes u8[3392]
+input %scales f32[106]
+%y = packed_linear(%x, %codes, %scales) {format="fp4", rows=53} : $[5, 53] @ forward
+output %y)"},
+    ConformanceCase{"packed_linear_int8", 77, R"(
+input %x $[37, 77]
+input %bytes i8[53, 77]
+input %scales f32[53]
+%y = packed_linear(%x, %bytes, %scales) {format="int8", rows=53} : $[37, 53] @ forward
+output %y)"},
+    ConformanceCase{"packed_linear_dx", 53, R"(
+input %dy $[37, 53]
+input %codes u8[2041]
+input %scales f32[64]
+%dx = packed_linear_dx(%dy, %codes, %scales) {format="nf4", columns=77} : $[37, 77] @ backward
+output %dx)"},
+    ConformanceCase{"packed_linear_dx_nested", 300, R"(
+input %dy $[70, 300]
+input %codes u8[19200]
+input %scale_codes u8[600]
+input %scales f32[3]
+input %offset f32[]
+input %acc $[70, 128]
+%dx = packed_linear_dx(%dy, %codes, %scale_codes, %scales, %offset, %acc) {format="nf4", columns=128} : $[70, 128] base=%acc @ backward
+output %dx)"},
+    ConformanceCase{"packed_linear_dx_int8", 53, R"(
+input %dy $[37, 53]
+input %bytes i8[53, 77]
+input %scales f32[53]
+%dx = packed_linear_dx(%dy, %bytes, %scales) {format="int8", columns=77} : $[37, 77] @ backward
+output %dx)"},
+    ConformanceCase{"dequantize", 1, R"(
+input %codes u8[2041]
+input %scale_codes u8[64]
+input %scales f32[1]
+input %offset f32[]
+%w = dequantize(%codes, %scale_codes, %scales, %offset) {format="nf4", shape="53,77", dtype="$"} : $[53, 77] @ forward
+output %w)"},
     ConformanceCase{"rms_norm", 77, R"(
 input %x $[37, 77]
 input %w $[77]

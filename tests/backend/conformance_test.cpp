@@ -108,6 +108,8 @@ class Runner {
         {"position", 53}, {"draw", 3},  {"lr", 0.01},      {"c1", 0.19},  {"c2", 0.002},
         {"clip", 0.7},    {"apply", 1}, {"weight", 0.125}, {"finite", 1}, {"wanted", 1}};
     if (const auto it = scalars.find(name); it != scalars.end()) return it->second;
+    if (name == "codes" || name == "scale_codes") return static_cast<double>(random() % 256);
+    if (name == "bytes") return static_cast<double>(static_cast<int>(random() % 255) - 127);
     if (name == "ids") return static_cast<double>(random() % 7);
     if (name == "labels") return i % 5 == 2 ? -100 : static_cast<double>(random() % 101);
     if (name == "positions") return static_cast<double>(i % 64);

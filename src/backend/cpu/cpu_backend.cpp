@@ -5,8 +5,8 @@
 namespace snug {
 
 CpuBackend::CpuBackend() {
-  for (const auto& family :
-       {cpu::products(), cpu::row_ops(), cpu::attentions(), cpu::losses(), cpu::steps()}) {
+  for (const auto& family : {cpu::products(), cpu::packed_products(), cpu::row_ops(),
+                             cpu::attentions(), cpu::losses(), cpu::steps()}) {
     for (const Kernel& kernel : family) {
       by_op_[static_cast<std::size_t>(kernel.op)].push_back(&kernel);
     }

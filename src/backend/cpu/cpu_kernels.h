@@ -12,6 +12,7 @@
 namespace snug::cpu {
 
 std::span<const Kernel> products();
+std::span<const Kernel> packed_products();
 std::span<const Kernel> row_ops();
 std::span<const Kernel> attentions();
 std::span<const Kernel> losses();

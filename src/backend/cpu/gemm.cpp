@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "backend/cpu/gemm_engine.h"
+#include "backend/cpu/unpack.h"
 #include "core/error.h"
 
 namespace snug {
@@ -19,6 +20,7 @@ constexpr std::int64_t kTileRows = 64;
 constexpr std::int64_t kMinTileCols = 64;
 constexpr std::int64_t kCollectedCols = 512;  // of a tile whose sums are collected, at most
 constexpr std::int64_t kTilesPerThread = 4;
+constexpr std::int64_t kUnpackedK = 256;  // of a panel, unpacked together before they are packed
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int64_t kFloat = sizeof(float);
 
@@ -53,7 +55,7 @@ GemmLayout layout_of(const GemmShape& shape, Isa isa) {
 }
 
 // How a product is cut, and where its scratch lies:
-// [packed A][sums of C between chunks of k][one room a worker: mark, B, A, sums].
+// [packed A][sums of C between chunks of k][one room a worker: mark, B, A, unpacked B, sums].
 struct Blocks {
   bool late_a = false;       // a tile packs its own A panels
   bool adds_chunks = false;  // k is cut into chunks
@@ -67,9 +69,12 @@ struct Blocks {
   std::int64_t chunk_sums_bytes = 0;
   std::int64_t own_b_bytes = 0;
   std::int64_t own_a_bytes = 0;
+  std::int64_t own_unpacked_bytes = 0;
   std::int64_t own_sums_bytes = 0;
 
-  std::int64_t own_bytes() const { return kAlignment + own_b_bytes + own_a_bytes + own_sums_bytes; }
+  std::int64_t own_bytes() const {
+    return kAlignment + own_b_bytes + own_a_bytes + own_unpacked_bytes + own_sums_bytes;
+  }
   std::int64_t bytes(int threads) const {
     return a_bytes + chunk_sums_bytes + own_bytes() * threads;
   }
@@ -106,6 +111,7 @@ Blocks cut(const GemmShape& shape, const GemmLayout& layout) {
   }
   blocks.own_b_bytes = bound(full_n, bound_k * element, tile_bytes, nr);
   if (blocks.late_a) blocks.own_a_bytes = aligned(mr * bound_k * element);
+  if (shape.b_packed) blocks.own_unpacked_bytes = aligned(nr * kUnpackedK * size_of(shape.b));
   const std::int64_t collected = round_up(kTileRows, mr) * std::min(full_n, kCollectedCols);
   blocks.own_sums_bytes =
       aligned((blocks.collects ? std::max(collected, mr * nr) : mr * nr) * kFloat);
@@ -209,7 +215,7 @@ class Product {
     pool_.run(tiles(), [&](std::int64_t i, int worker) {
       const Room own = room(worker);
       const Range cols = piece(i / tall, tile_n, cols_.size());
-      if (own.mark() != i / tall) pack_b(cols, own.b);
+      if (own.mark() != i / tall) pack_b(cols, own);
       own.mark() = i / tall;
       if (engine_.begin != nullptr) engine_.begin();
       multiply_tile(piece(i % tall, tile_m, rows_.size()), cols, own);
@@ -222,6 +228,7 @@ class Product {
     std::byte* base;
     std::byte* b;
     std::byte* a;
+    std::byte* unpacked;
     float* sums;
     // Which columns' B panels lie in `b`.
     std::int64_t& mark() const { return *reinterpret_cast<std::int64_t*>(base); }
@@ -231,20 +238,40 @@ class Product {
     std::byte* const base = rooms_ + worker * blocks_.own_bytes();
     std::byte* const b = base + kAlignment;
     std::byte* const a = b + blocks_.own_b_bytes;
-    return {base, b, a, reinterpret_cast<float*>(a + blocks_.own_a_bytes)};
+    std::byte* const unpacked = a + blocks_.own_a_bytes;
+    return {base, b, a, unpacked, reinterpret_cast<float*>(unpacked + blocks_.own_unpacked_bytes)};
   }
 
-  void pack_b(Range cols, std::byte* to) const {
+  void pack_b(Range cols, const Room& own) const {
     const std::int64_t panels = ceil_div(cols.size(), layout_.nr);
-    const std::int64_t k_piece = b_.k_contiguous ? std::max<std::int64_t>(1, ks_.size()) : 64;
+    std::int64_t k_piece = 64;
+    if (b_.k_contiguous) k_piece = std::max<std::int64_t>(1, ks_.size());
+    if (b_.packed != nullptr) k_piece = kUnpackedK;
     for (std::int64_t k = 0; k < ks_.size(); k += k_piece) {
       for (std::int64_t p = 0; p < panels; ++p) {
         const Range panel = piece(p, layout_.nr, cols.size());
-        engine_.pack_b(b_, cols_.begin + cols.begin + panel.begin, panel.size(), ks_.begin + k,
-                       std::min(k_piece, ks_.size() - k),
-                       to + panel_bytes(layout_.nr, chunk_k()) * p + panel_bytes(layout_.nr, k));
+        std::byte* const to =
+            own.b + panel_bytes(layout_.nr, chunk_k()) * p + panel_bytes(layout_.nr, k);
+        pack_b_panel({cols_.begin + cols.begin + panel.begin, cols_.begin + cols.begin + panel.end},
+                     {ks_.begin + k, ks_.begin + std::min(k + k_piece, ks_.size())}, own.unpacked,
+                     to);
       }
     }
+  }
+
+  // A packed B is unpacked first, as a small matrix that stays in the nearest cache.
+  void pack_b_panel(Range cols, Range ks, std::byte* unpacked, std::byte* to) const {
+    if (b_.packed == nullptr) {
+      engine_.pack_b(b_, cols.begin, cols.size(), ks.begin, ks.size(), to);
+      return;
+    }
+    GemmMatrix piece{unpacked, b_.dtype, b_.k_contiguous ? ks.size() : cols.size(),
+                     b_.k_contiguous};
+    const Range rows = b_.k_contiguous ? cols : ks;
+    const Range columns = b_.k_contiguous ? ks : cols;
+    unpack(*b_.packed, {rows.begin, rows.size(), columns.begin, columns.size()}, unpacked, b_.dtype,
+           piece.stride);
+    engine_.pack_b(piece, 0, cols.size(), 0, ks.size(), to);
   }
 
   // Where a tile's sums go: all of them collected, or one register tile at a time.
@@ -373,7 +400,8 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const GemmMatrix& a, c
                         .a = a.dtype,
                         .b = b.dtype,
                         .a_k_contiguous = a.k_contiguous,
-                        .rounding = output.rounding.has_value()};
+                        .rounding = output.rounding.has_value(),
+                        .b_packed = b.packed != nullptr};
   check_operands(shape, output);
   if (m == 0 || n == 0) return;
   const GemmEngine engine = on_amx(shape, isa) ? amx_engine() : f32_engine();

@@ -8,6 +8,7 @@
 
 #include "backend/cpu/isa.h"
 #include "core/dtype.h"
+#include "core/packed_format.h"
 #include "core/philox.h"
 #include "core/thread_pool.h"
 
@@ -20,6 +21,8 @@ struct GemmMatrix {
   DType dtype = DType::f32;
   std::int64_t stride = 0;
   bool k_contiguous = true;
+  /// Of B: `data` and `stride` are unused; elements are unpacked to `dtype` panel by panel.
+  const PackedMatrix* packed = nullptr;
 };
 
 /// Rounds what is stored in bf16 up or down at random. Element (row, col) of the output draws
@@ -51,6 +54,7 @@ struct GemmShape {
   DType b = DType::f32;
   bool a_k_contiguous = true;
   bool rounding = false;
+  bool b_packed = false;
 };
 
 /// Bytes of scratch that gemm() may use, never less for a larger m or n, nor for a larger k when A
