@@ -175,7 +175,7 @@ class Product {
     const bool wide = cols_.size() >= threads * kMinTileCols;
     const bool b_is_dear =
         blocks_.late_a ? rows_.size() <= cols_.size() : 2 * rows_.size() <= cols_.size();
-    if (threads > 1 && wide && b_is_dear) {
+    if (threads > 1 && wide && (b_is_dear || b_.packed != nullptr)) {
       multiply_columns();
     } else {
       multiply_tiles();
@@ -190,7 +190,7 @@ class Product {
     pool_.run(ceil_div(cols_.size(), tile_n), [&](std::int64_t i, int worker) {
       const Room own = room(worker);
       const Range cols = piece(i, tile_n, cols_.size());
-      pack_b(cols, own.b);
+      pack_b(cols, own);
       if (engine_.begin != nullptr) engine_.begin();
       for (std::int64_t t = 0; t < ceil_div(rows_.size(), blocks_.tile_m); ++t) {
         multiply_tile(piece(t, blocks_.tile_m, rows_.size()), cols, own);
