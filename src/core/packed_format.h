@@ -6,7 +6,7 @@
 // rows. Element = round(level[code] * scale), the product in fp32, rounded once.
 // Double quantised, the scales are u8 codes of the signed dynamic map, with one fp32 nested scale
 // for each kNestedBlock of them and one fp32 offset: scale = map[code] * nested + offset.
-// int8: i8 codes in the matrix's shape and one fp32 scale a row: element = round(code * scale /
+// int8: i8 codes of the flattened matrix and one fp32 scale a row: element = round(code * scale /
 // 127), the division a product with the constant fp32 1/127.
 
 #include <array>

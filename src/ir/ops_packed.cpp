@@ -29,9 +29,8 @@ void check_packed(const OpArguments& a, std::size_t first, std::int64_t rows,
   const bool nested = has(a, first + kNested);
   check_operands(nested == has(a, first + kOffset), a);
   check_operands(!nested || is_four_bit(format), a);
-  const TensorType codes = is_four_bit(format)
-                               ? TensorType{DType::u8, {packed_code_bytes(format, rows * columns)}}
-                               : TensorType{DType::i8, {rows, columns}};
+  const TensorType codes{is_four_bit(format) ? DType::u8 : DType::i8,
+                         {packed_code_bytes(format, rows * columns)}};
   check_operands(in(a, first) == codes, a);
   const DType scale_type = nested ? DType::u8 : DType::f32;
   check_operands(in(a, first + kScales) == TensorType{scale_type, {scales}}, a);

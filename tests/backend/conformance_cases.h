@@ -82,7 +82,7 @@ input %scales f32[106]
 output %y)"},
     ConformanceCase{"packed_linear_int8", 77, R"(
 input %x $[37, 77]
-input %bytes i8[53, 77]
+input %bytes i8[4081]
 input %scales f32[53]
 %y = packed_linear(%x, %bytes, %scales) {format="int8", rows=53} : $[37, 53] @ forward
 output %y)"},
@@ -103,7 +103,7 @@ input %acc $[70, 128]
 output %dx)"},
     ConformanceCase{"packed_linear_dx_int8", 53, R"(
 input %dy $[37, 53]
-input %bytes i8[53, 77]
+input %bytes i8[4081]
 input %scales f32[53]
 %dx = packed_linear_dx(%dy, %bytes, %scales) {format="int8", columns=77} : $[37, 77] @ backward
 output %dx)"},

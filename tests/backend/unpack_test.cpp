@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cstdlib>
-#include <cstring>
 #include <random>
 
 #include "backend/cpu/gemm.h"
@@ -61,6 +61,9 @@ class Packed {
   Guarded<float> nested_;
 };
 
+std::uint32_t bits(float value) { return std::bit_cast<std::uint32_t>(value); }
+std::uint32_t bits(BFloat16 value) { return value.bits; }
+
 template <class T>
 void expect_elements(const PackedMatrix& matrix, const MatrixPiece& piece) {
   const std::int64_t stride = piece.columns + 3;
@@ -70,7 +73,7 @@ void expect_elements(const PackedMatrix& matrix, const MatrixPiece& piece) {
   for (std::int64_t r = 0; r < piece.rows; ++r) {
     for (std::int64_t c = 0; c < piece.columns; ++c) {
       const T expected(matrix.element(piece.row + r, piece.column + c));
-      ASSERT_EQ(std::memcmp(&out[r * stride + c], &expected, sizeof(T)), 0)
+      ASSERT_EQ(bits(out[r * stride + c]), bits(expected))
           << piece.row + r << ", " << piece.column + c << ": " << out.at(r * stride + c) << " for "
           << static_cast<float>(expected);
     }

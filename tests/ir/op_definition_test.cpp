@@ -77,8 +77,8 @@ Graph gradients_of(Graph graph, const OpCase& c, const CaseGraph& built) {
   }
   Builder builder(graph);
   const ValueId seed = builder.input("seed", {DType::f64, {}}, Role::scalar, Scope::call);
-  return differentiate(std::move(graph), graph.find("loss"), seed,
-                       {.gradient_dtype = DType::f64, .seed = 0});
+  const ValueId loss = graph.find("loss");
+  return differentiate(std::move(graph), loss, seed, {.gradient_dtype = DType::f64, .seed = 0});
 }
 
 double loss_at(const CaseGraph& c, int outputs) {
@@ -225,8 +225,8 @@ TEST(OpGradient, StopGradientPassesNone) {
                               .tied_names = {},
                               .storage = {{"weight", "plain", "a", {DType::f64, {}}}}});
   const ValueId seed = builder.input("seed", {DType::f64, {}}, Role::scalar, Scope::call);
-  graph = differentiate(std::move(graph), graph.find("loss"), seed,
-                        {.gradient_dtype = DType::f64, .seed = 0});
+  const ValueId loss = graph.find("loss");
+  graph = differentiate(std::move(graph), loss, seed, {.gradient_dtype = DType::f64, .seed = 0});
   Interpreter run(graph);
   run.set("a", std::vector<double>{3.0});
   run.set("seed", std::vector<double>{1.0});

@@ -137,7 +137,7 @@ inline std::vector<OpCase> packed_cases() {
   const Attributes forward8{{"format", "int8"}, {"rows", n}};
   const Attributes backward8{{"format", "int8"}, {"columns", k}};
   const CaseInput bytes = codes({75});
-  const CaseInput ints = codes({n, k}, DType::i8);
+  const CaseInput ints = codes({n * k}, DType::i8);
   return {
       {Op::packed_linear, {x({3, k}), bytes, scales({3})}, forward},
       {Op::packed_linear, {x({3, k}), bytes, codes({3}), scales({1}), scales({})}, forward},

@@ -10,6 +10,7 @@
 namespace snug::cpu {
 namespace {
 
+constexpr std::size_t kNoBias = 6;                 // beyond the last operand of packed_linear_dx
 constexpr std::int64_t kUnpackedAtOnce = 1 << 15;  // elements of a task
 
 GemmMatrix matrix(const Operand& operand) {
@@ -59,8 +60,7 @@ void dx_run(const KernelCall& call) {
   const std::int64_t columns = call.attributes.integer("columns");
   const PackedMatrix packed = packed_matrix(call, 1, dy.columns, columns);
   const GemmMatrix w{nullptr, call.inputs[0].layout.type.dtype, 0, false, &packed};
-  constexpr std::size_t no_bias = 6;
-  gemm(dy.rows, columns, dy.columns, matrix(call.inputs[0]), w, output(call, no_bias, 5),
+  gemm(dy.rows, columns, dy.columns, matrix(call.inputs[0]), w, output(call, kNoBias, 5),
        isa_of(call), call.scratch, call.pool);
 }
 
