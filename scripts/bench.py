@@ -81,11 +81,10 @@ def run_side(command, cores):
 
 def measure(rows, args, cores):
     """Row name to side to the list of what its rounds reported."""
-    sides = args.side or SIDES
-    results = {row["name"]: {side: [] for side in sides} for row in rows}
+    results = {row["name"]: {side: [] for side in row.get("sides", SIDES) if side in (args.side or SIDES)} for row in rows}
     for row in rows:
         for turn in range(args.rounds):
-            for side in sides:
+            for side in results[row["name"]]:
                 report = run_side(command_of(side, row, args), cores)
                 results[row["name"]][side].append(report)
                 print(f"{row['name']} {side} {turn + 1}/{args.rounds}: {report['tokens_per_s']:.1f} tok/s, "
@@ -97,18 +96,40 @@ def middle(reports, what):
     return statistics.median(report[what] for report in reports)
 
 
+def step_over_products(report):
+    """A step's time without attention over the time of its linear layers and head, weights read cold as in the step."""
+    kinds = report["seconds_by_kind"]
+    attention = sum(seconds for kind, seconds in kinds.items() if kind.startswith("attention"))
+    products = sum(seconds for kind, seconds in kinds.items() if "linear" in kind or kind.startswith("head_loss"))
+    return (report["step_s"] - attention) / products
+
+
+def judge(row, check, results):
+    """What a check compares and its figure, or None where a side was not run."""
+    own = results[row["name"]].get("snug")
+    if not own:
+        return None
+    if check["what"] == "step_over_products":
+        return "step without attention / linear layers and head", statistics.median(map(step_over_products, own))
+    if "against" not in check and "against_row" not in check:
+        return check["what"], middle(own, check["what"])
+    other = results.get(check.get("against_row", row["name"]), {}).get(check.get("against", "snug"))
+    if not other:
+        return None
+    against = " ".join(filter(None, [check.get("against_row"), check.get("against")]))
+    return f"{check['what']} / {against}", middle(own, check["what"]) / middle(other, check["what"])
+
+
 def verdicts(row, results):
-    """The row's checks that this run can judge: (sentence, ratio, met)."""
+    """The row's checks that this run can judge: (sentence, figure, met)."""
     for check in row.get("checks", []):
-        own = results[row["name"]].get("snug")
-        other = results.get(check.get("against_row", row["name"]), {}).get(check.get("against", "snug"))
-        if not own or not other:
+        judged = judge(row, check, results)
+        if judged is None:
             continue
-        ratio = middle(own, check["what"]) / middle(other, check["what"])
+        what, figure = judged
         limit = check.get("at_least", check.get("at_most"))
-        met = ratio >= limit if "at_least" in check else ratio <= limit
-        sign = "≥" if "at_least" in check else "≤"
-        yield f"{check['what']} / {check.get('against_row') or check['against']} {sign} {limit}", ratio, met
+        met = figure >= limit if "at_least" in check else figure <= limit
+        yield f"{what} {'≥' if 'at_least' in check else '≤'} {limit}", figure, met
 
 
 def first_line(path, start):
