@@ -26,9 +26,9 @@ std::vector<Row> memory_rows() {
       {.key = "loss_chunk_bytes",
        .group = Group::memory,
        .field = field(&Settings::loss, &LossOptions::chunk, kNotNegative),
-       .initial = "64MiB",
-       .sentence = "The head and the loss are computed by row chunks whose logits take at most so "
-                   "many bytes; 0: all rows at once."},
+       .initial = "32MiB",
+       .sentence = "The head and the loss are computed in tiles of rows and classes whose logits "
+                   "take at most so many bytes; 0: all at once."},
       {.key = "device_memory",
        .group = Group::memory,
        .field = field(&Settings::device, &DeviceSettings::memory, "auto", kPositive),

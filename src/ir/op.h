@@ -83,12 +83,13 @@ enum class Op : std::uint16_t {
   cache_write,       ///< (cache [C,g,d], x [T,g,d], position i32[]) -> version of cache
   silu_mul,          ///< (gate, up) -> silu(gate) * up
   silu_mul_grad,     ///< (gate, up, dy) -> dgate, dup
-  head_loss,         ///< (x [T,H], w [V,H], labels i32[T]) {chunk_rows?} -> f32[]: sum of the
-                     ///<   cross-entropies of rows whose label is >= 0; logits of chunk_rows rows
-                     ///<   at a time (0: the kernel's choice)
+  head_loss,         ///< (x [T,H], w [V,H], labels i32[T]) {chunk_rows?, chunk_columns?} -> f32[]:
+                     ///<   sum of the cross-entropies of rows whose label is >= 0; logits of
+                     ///<   chunk_rows rows by chunk_columns classes at a time (0: all)
   head_loss_grad,    ///< (x, w, labels, weight f32[], acc? [V,H], draw?)
-                     ///<   {chunk_rows?, dtype, seed, stream} -> loss f32[], dx, dw?; gradients
-                     ///<   are of weight * loss; dw (absent when w is frozen) in `dtype`
+                     ///<   {chunk_rows?, chunk_columns?, dtype, seed, stream} -> loss f32[], dx,
+                     ///<   dw?; gradients are of weight * loss; dw (absent when w is frozen) in
+                     ///<   `dtype`
 
   // Whole-step ops.
   global_norm,  ///< (gradients...) {max_norm} -> norm f32[], clip f32[], finite i32[]; clip =

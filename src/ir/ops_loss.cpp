@@ -39,8 +39,11 @@ OpCost cost_head_loss(const OpArguments& a, std::span<const TensorType> outputs)
   return cost_head(a, outputs, 1);
 }
 
+/// In tiles of classes the logits are made twice.
 OpCost cost_head_loss_grad(const OpArguments& a, std::span<const TensorType> outputs) {
-  return cost_head(a, outputs, outputs.size() > 2 ? 3 : 2);
+  const std::int64_t classes = a.attributes.integer_or("chunk_columns", 0);
+  const bool twice = classes > 0 && classes < in(a, 1).shape[0];
+  return cost_head(a, outputs, (outputs.size() > 2 ? 3 : 2) + (twice ? 1 : 0));
 }
 
 /// One visit gives the loss and the gradients: the forward op then has no readers.

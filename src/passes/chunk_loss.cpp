@@ -7,20 +7,37 @@
 namespace snug {
 namespace {
 
-/// Matrix products run at full speed from this many rows on.
+/// Matrix products want at least so many rows and classes of a tile, and multiples of them.
 constexpr std::int64_t kRowQuantum = 16;
+constexpr std::int64_t kClassQuantum = 64;
 
-Graph run(Graph graph, std::int64_t chunk_bytes) {
+/// The largest multiple of `quantum` within `limit`, or `quantum`, or all.
+std::int64_t piece(std::int64_t limit, std::int64_t quantum, std::int64_t all) {
+  return std::min(all, std::max(quantum, limit / quantum * quantum));
+}
+
+struct Tile {
+  std::int64_t rows;
+  std::int64_t classes;
+};
+
+/// All rows of a chunk share their gradient's sums, so rows are cut last: when their fp32 sums
+/// [rows, width] alone would take more than the limit.
+Tile tile_of(std::int64_t limit, std::int64_t rows, std::int64_t width, std::int64_t vocabulary) {
+  const std::int64_t f32 = size_of(DType::f32);
+  if (limit == 0 || rows * vocabulary <= limit / f32) return {rows, vocabulary};
+  const std::int64_t chunk = piece(limit / f32 / width, kRowQuantum, rows);
+  return {chunk, piece(limit / f32 / chunk, kClassQuantum, vocabulary)};
+}
+
+Graph run(Graph graph, std::int64_t limit) {
   for (Node& node : graph.nodes) {
     if (node.op != Op::head_loss) continue;
-    const std::int64_t rows = graph.value(node.inputs[0]).type.shape[0];
-    const std::int64_t vocabulary = graph.value(node.inputs[1]).type.shape[0];
-    std::int64_t chunk = rows;
-    if (chunk_bytes > 0) {
-      chunk = chunk_bytes / (vocabulary * size_of(DType::f32)) / kRowQuantum * kRowQuantum;
-      chunk = std::clamp(chunk, std::min(rows, kRowQuantum), rows);
-    }
-    node.attributes.set("chunk_rows", chunk);
+    const Shape& x = graph.value(node.inputs[0]).type.shape;
+    const Shape& w = graph.value(node.inputs[1]).type.shape;
+    const Tile tile = tile_of(limit, x[0], x[1], w[0]);
+    node.attributes.set("chunk_rows", tile.rows);
+    node.attributes.set("chunk_columns", tile.classes);
   }
   return graph;
 }

@@ -191,7 +191,7 @@ output %dup)"},
 input %x $[37, 77]
 input %w $[101, 77]
 input %labels i32[37]
-%loss = head_loss(%x, %w, %labels) {chunk_rows=16} : f32[] @ forward
+%loss = head_loss(%x, %w, %labels) {chunk_rows=16, chunk_columns=48} : f32[] @ forward
 output %loss)"},
     ConformanceCase{"head_loss_grad", 101, R"(
 input %x $[37, 77]
@@ -208,7 +208,16 @@ input %w $[101, 77]
 input %labels i32[37]
 input %weight f32[] scalar
 input %acc f32[101, 77]
-%loss, %dx, %dw = head_loss_grad(%x, %w, %labels, %weight, %acc) {chunk_rows=16, dtype="f32", seed=1, stream=2} : f32[]; $[37, 77]; f32[101, 77] base=%acc @ backward
+%loss, %dx, %dw = head_loss_grad(%x, %w, %labels, %weight, %acc) {chunk_rows=16, chunk_columns=48, dtype="f32", seed=1, stream=2} : f32[]; $[37, 77]; f32[101, 77] base=%acc @ backward
+output %loss
+output %dx
+output %dw)"},
+    ConformanceCase{"head_loss_grad_by_tiles", 101, R"(
+input %x $[37, 77]
+input %w $[101, 77]
+input %labels i32[37]
+input %weight f32[] scalar
+%loss, %dx, %dw = head_loss_grad(%x, %w, %labels, %weight) {chunk_columns=48, dtype="$", seed=1, stream=2} : f32[]; $[37, 77]; $[101, 77] @ backward
 output %loss
 output %dx
 output %dw)"},

@@ -42,7 +42,7 @@ struct GemmOutput {
   bool accumulate = false;
   const void* bias = nullptr;  // [n], or none
   DType bias_dtype = DType::f32;
-  std::optional<StochasticRounding> rounding;
+  std::optional<StochasticRounding> rounding = std::nullopt;
 };
 
 /// All that a product's scratch depends on.

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backend/cpu/cross_entropy.h"
+#include "backend/cpu/elementwise.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/scratch.h"
 #include "core/error.h"
@@ -14,31 +15,31 @@ namespace {
 /// Different chunks that round into the same gradient draw different numbers.
 constexpr std::uint64_t kChunkStream = 0x9e3779b97f4a7c15ULL;
 
-std::int64_t gemm_bytes(const HeadLoss& s, Isa isa, int threads) {
-  const std::int64_t rows = s.chunk_rows;
-  std::int64_t bytes = gemm_scratch(
-      {.m = rows, .n = s.vocabulary, .k = s.width, .a = s.type, .b = s.type}, isa, threads);
-  if (s.gradients) {
-    bytes = std::max(
-        bytes, gemm_scratch({.m = rows, .n = s.width, .k = s.vocabulary, .a = s.type, .b = s.type},
-                            isa, threads));
-  }
+bool one_tile(const HeadLoss& s) { return s.chunk_columns >= s.vocabulary; }
+
+/// Scratch of the products of a tile of `classes` classes.
+std::int64_t tile_bytes(const HeadLoss& s, std::int64_t classes, Isa isa, int threads) {
+  const auto bytes = [&](std::int64_t m, std::int64_t n, std::int64_t k, bool a_k_contiguous,
+                         bool rounding) {
+    return gemm_scratch({m, n, k, s.type, s.type, a_k_contiguous, rounding}, isa, threads);
+  };
+  std::int64_t most = bytes(s.chunk_rows, classes, s.width, true, false);
+  if (s.gradients) most = std::max(most, bytes(s.chunk_rows, s.width, classes, true, false));
   if (s.weight_gradient) {
-    bytes = std::max(bytes, gemm_scratch({.m = s.vocabulary,
-                                          .n = s.width,
-                                          .k = rows,
-                                          .a = s.type,
-                                          .b = s.type,
-                                          .a_k_contiguous = false,
-                                          .rounding = true},
-                                         isa, threads));
+    most = std::max({most, bytes(classes, s.width, s.chunk_rows, false, false),
+                     bytes(classes, s.width, s.chunk_rows, false, true)});
   }
-  return bytes;
+  return most;
+}
+
+std::int64_t products_bytes(const HeadLoss& s, Isa isa, int threads) {
+  const std::int64_t last = (s.vocabulary - 1) % s.chunk_columns + 1;
+  return std::max(tile_bytes(s, s.chunk_columns, isa, threads), tile_bytes(s, last, isa, threads));
 }
 
 /// Floats from one row of logits to the next: an odd number of cache lines, so that rows do not
 /// fall into the same sets of a cache.
-std::int64_t logits_stride(std::int64_t vocabulary) { return ((vocabulary + 15) / 16 | 1) * 16; }
+std::int64_t logits_stride(const HeadLoss& s) { return ((s.chunk_columns + 15) / 16 | 1) * 16; }
 
 /// The pieces of scratch of one call.
 struct Buffers {
@@ -48,33 +49,61 @@ struct Buffers {
     labels = scratch.take<std::int32_t>(s.chunk_rows);
     states = scratch.take<SoftmaxState>(s.chunk_rows);
     x = scratch.take<std::byte>(s.chunk_rows * s.width * size_of(s.type));
-    logits = scratch.take<float>(s.chunk_rows * logits_stride(s.vocabulary));
-    const std::int64_t used = bytes(s);
-    gemm = area.subspan(static_cast<std::size_t>(used));
+    logits = scratch.take<float>(s.chunk_rows * logits_stride(s));
+    if (s.gradients && !one_tile(s)) dx = scratch.take<float>(s.chunk_rows * s.width);
+    products = area.subspan(static_cast<std::size_t>(bytes(s)));
   }
 
   static std::int64_t bytes(const HeadLoss& s) {
-    return scratch_bytes(s.tokens, 4) + scratch_bytes(s.chunk_rows, 4) +
-           scratch_bytes(s.chunk_rows, sizeof(SoftmaxState)) +
-           scratch_bytes(s.chunk_rows * s.width * size_of(s.type), 1) +
-           scratch_bytes(s.chunk_rows * logits_stride(s.vocabulary), sizeof(float));
+    std::int64_t total = scratch_bytes(s.tokens, 4) + scratch_bytes(s.chunk_rows, 4) +
+                         scratch_bytes(s.chunk_rows, sizeof(SoftmaxState)) +
+                         scratch_bytes(s.chunk_rows * s.width * size_of(s.type), 1) +
+                         scratch_bytes(s.chunk_rows * logits_stride(s), sizeof(float));
+    if (s.gradients && !one_tile(s)) total += scratch_bytes(s.chunk_rows * s.width, sizeof(float));
+    return total;
   }
 
   std::int32_t* rows;    ///< tokens that have a label, ascending
   std::int32_t* labels;  ///< of the chunk
   SoftmaxState* states;  ///< of the chunk
-  std::byte* x;          ///< the chunk's rows of x; later those of dx
-  float* logits;         ///< of the chunk; each row of their gradient takes its logits' place
-  std::span<std::byte> gemm;
+  std::byte* x;          ///< the chunk's rows of x; in the end those of dx
+  float* logits;         ///< of the tile; each row of their gradient takes its logits' place
+  float* dx = nullptr;   ///< [chunk_rows, width]: the sums over tiles, where there are several
+  std::span<std::byte> products;
 };
 
-/// One chunk of labelled rows after the other.
-class ChunkLoop {
+struct Classes {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t size() const { return end - begin; }
+};
+
+/// One chunk of labelled rows after the other, each in tiles of classes.
+class HeadLossRun {
  public:
-  ChunkLoop(const HeadLossCall& call, Isa isa, std::span<std::byte> scratch, ThreadPool& pool)
+  HeadLossRun(const HeadLossCall& call, Isa isa, std::span<std::byte> scratch, ThreadPool& pool)
       : call_(call), s_(call.shape), isa_(isa), pool_(pool), buffers_(s_, scratch) {}
 
   double run() {
+    const std::int64_t count = find_rows();
+    if (count == 0) clear_weight_gradient();
+    double loss = 0;
+    const std::int64_t chunks = (count + s_.chunk_rows - 1) / s_.chunk_rows;
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {  // about equal ones
+      const std::int64_t first = chunk * count / chunks;
+      rows_ = buffers_.rows + first;
+      count_ = (chunk + 1) * count / chunks - first;
+      gather();
+      one_tile(s_) ? visit_once(chunk) : visit_twice(chunk);
+      loss += cross_entropy(buffers_.states, buffers_.labels, count_);
+      if (s_.gradients) scatter();
+    }
+    return loss;
+  }
+
+ private:
+  /// Lists the tokens that have a label; dx of the others is 0.
+  std::int64_t find_rows() const {
     std::int64_t count = 0;
     for (std::int64_t t = 0; t < s_.tokens; ++t) {
       if (call_.labels[t] < 0) {
@@ -85,26 +114,7 @@ class ChunkLoop {
             call_.labels[t], s_.vocabulary);
       buffers_.rows[count++] = static_cast<std::int32_t>(t);
     }
-    if (count == 0) clear_weight_gradient();
-    double loss = 0;
-    const std::int64_t chunks = (count + s_.chunk_rows - 1) / s_.chunk_rows;
-    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {  // about equal ones
-      const std::int64_t first = chunk * count / chunks;
-      rows_ = buffers_.rows + first;
-      count_ = (chunk + 1) * count / chunks - first;
-      loss += forward();
-      if (s_.gradients) backward(chunk);
-    }
-    return loss;
-  }
-
- private:
-  std::size_t row_bytes() const { return static_cast<std::size_t>(s_.width * size_of(s_.type)); }
-  std::byte* dx_row(std::int64_t t) const {
-    return static_cast<std::byte*>(call_.dx.data) + t * call_.dx.stride * size_of(s_.type);
-  }
-  std::byte* chunk_row(std::int64_t r) const {
-    return buffers_.x + r * static_cast<std::int64_t>(row_bytes());
+    return count;
   }
 
   /// A step without a label still writes its gradient in full.
@@ -114,68 +124,104 @@ class ChunkLoop {
                 static_cast<std::size_t>(s_.vocabulary * s_.width * size_of(call_.dw->type)));
   }
 
-  LogitsBlock block() const {
-    return {.rows = count_,
-            .classes = s_.vocabulary,
-            .first_class = 0,
-            .data = buffers_.logits,
-            .stride = logits_stride(s_.vocabulary),
-            .labels = buffers_.labels};
-  }
-
-  /// Elements from one row of the logits' gradient to the next.
-  std::int64_t dz_stride() const {
-    return logits_stride(s_.vocabulary) * size_of(DType::f32) / size_of(s_.type);
-  }
-
-  double forward() {
+  void gather() const {
     const auto* x = static_cast<const std::byte*>(call_.x.data);
     for (std::int64_t r = 0; r < count_; ++r) {
       buffers_.labels[r] = call_.labels[rows_[r]];
       std::memcpy(chunk_row(r), x + rows_[r] * call_.x.stride * size_of(s_.type), row_bytes());
     }
-    GemmOutput logits;
-    logits.data = buffers_.logits;
-    logits.stride = logits_stride(s_.vocabulary);
-    gemm(count_, s_.vocabulary, s_.width, {buffers_.x, s_.type, s_.width, true},
-         {call_.w.data, s_.type, call_.w.stride, true}, logits, isa_, buffers_.gemm, pool_);
     softmax_start(buffers_.states, count_);
-    if (s_.gradients) {
-      softmax_gradient(block(), buffers_.states, call_.weight, s_.type,
-                       {buffers_.logits, dz_stride()}, pool_);
-    } else {
-      softmax_update(block(), buffers_.states, pool_);
-    }
-    return cross_entropy(buffers_.states, buffers_.labels, count_);
   }
 
-  void backward(std::int64_t chunk) {
-    if (call_.dw) weight_gradient(chunk);
-    // dx takes the place of the gathered x, which nothing reads any more.
-    GemmOutput dx;
-    dx.data = buffers_.x;
-    dx.dtype = s_.type;
-    dx.stride = s_.width;
-    gemm(count_, s_.width, s_.vocabulary, {buffers_.logits, s_.type, dz_stride(), true},
-         {call_.w.data, s_.type, call_.w.stride, false}, dx, isa_, buffers_.gemm, pool_);
+  void scatter() const {
     for (std::int64_t r = 0; r < count_; ++r) {
       std::memcpy(dx_row(rows_[r]), chunk_row(r), row_bytes());
     }
   }
 
-  void weight_gradient(std::int64_t chunk) {
+  void visit_once(std::int64_t chunk) {
+    const Classes all{0, s_.vocabulary};
+    make_logits(all);
+    if (!s_.gradients) return softmax_update(block(all), buffers_.states, pool_);
+    softmax_gradient(block(all), buffers_.states, call_.weight, s_.type, dz(), pool_);
+    if (call_.dw) add_weight_gradient(all, chunk);
+    // dx takes the place of the gathered x, which nothing reads any more.
+    add_input_gradient(all, {.data = buffers_.x, .dtype = s_.type, .stride = s_.width});
+  }
+
+  void visit_twice(std::int64_t chunk) {
+    const std::int64_t tiles = (s_.vocabulary + s_.chunk_columns - 1) / s_.chunk_columns;
+    for (std::int64_t t = 0; t < tiles; ++t) {
+      make_logits(tile(t));
+      softmax_update(block(tile(t)), buffers_.states, pool_);
+    }
+    if (!s_.gradients) return;
+    for (std::int64_t t = tiles - 1; t >= 0; --t) {
+      if (t != tiles - 1) make_logits(tile(t));  // the last tile's are still there
+      cross_entropy_gradient(block(tile(t)), buffers_.states, call_.weight, s_.type, dz(), pool_);
+      if (call_.dw) add_weight_gradient(tile(t), chunk);
+      add_input_gradient(tile(t), {.data = buffers_.dx,
+                                   .dtype = DType::f32,
+                                   .stride = s_.width,
+                                   .accumulate = t != tiles - 1});
+    }
+    cast(DType::f32, s_.type, count_, s_.width, {buffers_.dx, s_.width}, {buffers_.x, s_.width},
+         pool_);
+  }
+
+  void make_logits(Classes classes) {
+    gemm(count_, classes.size(), s_.width, {buffers_.x, s_.type, s_.width, true},
+         weights(classes, true), {.data = buffers_.logits, .stride = logits_stride(s_)}, isa_,
+         buffers_.products, pool_);
+  }
+
+  void add_input_gradient(Classes classes, const GemmOutput& dx) {
+    gemm(count_, s_.width, classes.size(), {buffers_.logits, s_.type, dz().stride, true},
+         weights(classes, false), dx, isa_, buffers_.products, pool_);
+  }
+
+  void add_weight_gradient(Classes classes, std::int64_t chunk) {
+    const std::int64_t first = classes.begin * s_.width;
     GemmOutput dw;
-    dw.data = call_.dw->data;
+    dw.data = static_cast<std::byte*>(call_.dw->data) + first * size_of(call_.dw->type);
     dw.dtype = call_.dw->type;
     dw.stride = s_.width;
     dw.accumulate = call_.dw->accumulate || chunk > 0;
     if (call_.dw->rounding != nullptr && dw.accumulate && dw.dtype == DType::bf16) {
       RandomStream random = *call_.dw->rounding;
       random.stream += static_cast<std::uint64_t>(chunk) * kChunkStream;
-      dw.rounding = StochasticRounding{random, 0, static_cast<std::uint64_t>(s_.width)};
+      dw.rounding = StochasticRounding{random, static_cast<std::uint64_t>(first),
+                                       static_cast<std::uint64_t>(s_.width)};
     }
-    gemm(s_.vocabulary, s_.width, count_, {buffers_.logits, s_.type, dz_stride(), false},
-         {buffers_.x, s_.type, s_.width, false}, dw, isa_, buffers_.gemm, pool_);
+    gemm(classes.size(), s_.width, count_, {buffers_.logits, s_.type, dz().stride, false},
+         {buffers_.x, s_.type, s_.width, false}, dw, isa_, buffers_.products, pool_);
+  }
+
+  Classes tile(std::int64_t t) const {
+    return {t * s_.chunk_columns, std::min(s_.vocabulary, (t + 1) * s_.chunk_columns)};
+  }
+  LogitsBlock block(Classes classes) const {
+    return {.rows = count_,
+            .classes = classes.size(),
+            .first_class = classes.begin,
+            .data = buffers_.logits,
+            .stride = logits_stride(s_),
+            .labels = buffers_.labels};
+  }
+  RowsOut dz() const {
+    return {buffers_.logits, logits_stride(s_) * size_of(DType::f32) / size_of(s_.type)};
+  }
+  GemmMatrix weights(Classes classes, bool k_contiguous) const {
+    const auto* w = static_cast<const std::byte*>(call_.w.data);
+    return {w + classes.begin * call_.w.stride * size_of(s_.type), s_.type, call_.w.stride,
+            k_contiguous};
+  }
+  std::size_t row_bytes() const { return static_cast<std::size_t>(s_.width * size_of(s_.type)); }
+  std::byte* dx_row(std::int64_t t) const {
+    return static_cast<std::byte*>(call_.dx.data) + t * call_.dx.stride * size_of(s_.type);
+  }
+  std::byte* chunk_row(std::int64_t r) const {
+    return buffers_.x + r * static_cast<std::int64_t>(row_bytes());
   }
 
   const HeadLossCall& call_;
@@ -183,19 +229,19 @@ class ChunkLoop {
   Isa isa_;
   ThreadPool& pool_;
   Buffers buffers_;
-  const std::int32_t* rows_ = nullptr;
+  const std::int32_t* rows_ = nullptr;  // of the present chunk
   std::int64_t count_ = 0;
 };
 
 }  // namespace
 
 std::int64_t head_loss_scratch(const HeadLoss& shape, Isa isa, int threads) {
-  return Buffers::bytes(shape) + gemm_bytes(shape, isa, threads);
+  return Buffers::bytes(shape) + products_bytes(shape, isa, threads);
 }
 
 double head_loss(const HeadLossCall& call, Isa isa, std::span<std::byte> scratch,
                  ThreadPool& pool) {
-  return ChunkLoop(call, isa, scratch, pool).run();
+  return HeadLossRun(call, isa, scratch, pool).run();
 }
 
 }  // namespace snug

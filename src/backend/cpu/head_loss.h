@@ -1,7 +1,6 @@
 #pragma once
-// The head and its cross-entropy in one visit, by chunks of rows: logits of a chunk exist, then the
-// gradients they lead to, then the next chunk's. Rows without a label are skipped before the
-// product.
+// The head and its cross-entropy in tiles of rows and classes: only one tile's logits exist at a
+// time. Rows without a label are skipped before the product.
 
 #include <cstddef>
 #include <cstdint>
@@ -21,8 +20,9 @@ struct HeadLoss {
   std::int64_t tokens = 0;
   std::int64_t width = 0;
   std::int64_t vocabulary = 0;
-  std::int64_t chunk_rows = 0;  ///< labelled rows whose logits exist at once
-  bool gradients = false;       ///< dx and dw are wanted
+  std::int64_t chunk_rows = 0;     ///< labelled rows in a tile, at most
+  std::int64_t chunk_columns = 0;  ///< classes in a tile, at most
+  bool gradients = false;          ///< dx and dw are wanted
   bool weight_gradient = false;
   DType gradient_type = DType::bf16;  ///< of dw: bf16 or f32
 };
@@ -34,14 +34,18 @@ struct HeadLossCall {
   const std::int32_t* labels = nullptr;  ///< [tokens]; negative: ignored
   float weight = 1;                      ///< gradients are of weight * loss
   RowsOut dx;                            ///< [tokens, width]; rows without a label become 0
-  /// [vocabulary, width]. From the second chunk on it is accumulated into, with its rounding.
+  /// [vocabulary, width]. From the second chunk of rows on it is accumulated into, with its
+  /// rounding.
   std::optional<GradientOutput> dw;
 };
 
 /// Bytes of scratch, aligned to 64.
 std::int64_t head_loss_scratch(const HeadLoss& shape, Isa isa, int threads);
 
-/// Returns the sum of the labelled rows' cross-entropies, in double. Allocates nothing.
+/// Returns the sum of the labelled rows' cross-entropies, in double. Allocates nothing. Where a
+/// chunk of rows needs several tiles, a first visit finds its rows' log-sums and a second one makes
+/// each tile's logits again for the gradients (Wijmans et al. 2024, "Cut your losses in
+/// large-vocabulary language models", do the same on a GPU).
 double head_loss(const HeadLossCall& call, Isa isa, std::span<std::byte> scratch, ThreadPool& pool);
 
 }  // namespace snug

@@ -8,19 +8,19 @@
 namespace snug::cpu {
 namespace {
 
-/// Logits of about 64 MiB when the graph leaves the chunk open.
-constexpr std::int64_t kDefaultChunkBytes = 64 << 20;
-
+/// What the graph leaves open (0) is all of it.
 HeadLoss shape_of(const OperandLayout& x, const OperandLayout& w, const Attributes& attributes) {
-  HeadLoss shape{.type = x.type.dtype,
-                 .tokens = x.type.shape[0],
-                 .width = x.type.shape[1],
-                 .vocabulary = w.type.shape[0]};
-  const std::int64_t chunk = attributes.integer_or("chunk_rows", 0);
-  shape.chunk_rows =
-      chunk > 0 ? chunk : std::max<std::int64_t>(16, kDefaultChunkBytes / (4 * shape.vocabulary));
-  shape.chunk_rows = std::min(shape.chunk_rows, std::max<std::int64_t>(1, shape.tokens));
-  return shape;
+  const auto chunk = [&](const char* name, std::int64_t all) {
+    const std::int64_t most = std::max<std::int64_t>(1, all);
+    const std::int64_t size = attributes.integer_or(name, 0);
+    return size > 0 ? std::min(size, most) : most;
+  };
+  return {.type = x.type.dtype,
+          .tokens = x.type.shape[0],
+          .width = x.type.shape[1],
+          .vocabulary = w.type.shape[0],
+          .chunk_rows = chunk("chunk_rows", x.type.shape[0]),
+          .chunk_columns = chunk("chunk_columns", w.type.shape[0])};
 }
 
 template <class Layouts>
