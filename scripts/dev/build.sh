@@ -69,3 +69,9 @@ command_bench() {
   compile bench --target triad
   venv_python "$root/scripts/bench.py" --snug "$root/build/release/snug" --triad "$root/build/bench/bench/triad" "$@"
 }
+
+command_quality() {
+  need_packages build
+  compile release
+  python3 "$root/scripts/quality.py" --snug "$root/build/release/snug" "$@"
+}
