@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "backend/cpu/amx_tiles.h"
+
 #define SNUG_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 #define SNUG_AMX __attribute__((target("amx-tile,amx-bf16")))
 
@@ -11,19 +13,6 @@ namespace snug {
 namespace {
 
 constexpr std::int64_t kTile = 16;  // rows, pairs and columns of a tile
-
-// LDTILECFG's 64 bytes (Intel SDM, palette 1): all eight tiles of 16 rows x 64 bytes.
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileConfig kTileConfig;
-
-SNUG_AMX void begin_tiles() { _tile_loadconfig(&kTileConfig); }
-SNUG_AMX void end_tiles() { _tile_release(); }
 
 struct Block {
   const std::uint32_t* a;
@@ -154,7 +143,7 @@ void multiply_dot(const std::uint32_t* a, std::int64_t a_row, std::int64_t rows,
 
 void nothing() {}
 
-constexpr PairProducts kAmx{multiply_amx, begin_tiles, end_tiles};
+constexpr PairProducts kAmx{multiply_amx, begin_amx_tiles, end_amx_tiles};
 constexpr PairProducts kDot{multiply_dot, nothing, nothing};
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 
+#include "backend/cpu/amx_tiles.h"
 #include "backend/cpu/gemm_engine.h"
 
 #define SNUG_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
@@ -135,19 +136,6 @@ SNUG_AVX512 void pack_b(const GemmMatrix& source, std::int64_t first, std::int64
   }
 }
 
-// LDTILECFG's 64 bytes (Intel SDM, palette 1): all eight tiles of 16 rows x 64 bytes.
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileConfig kTileConfig;
-
-SNUG_AMX void begin_tiles() { _tile_loadconfig(&kTileConfig); }
-SNUG_AMX void end_tiles() { _tile_release(); }
-
 // Tiles 0-3 sum 2 x 2 tiles of C; 4 and 5 hold A, 6 and 7 hold B.
 SNUG_AMX void micro_amx(const std::byte* a, const std::byte* b, std::int64_t steps, float* c,
                         std::int64_t c_stride, bool add) {
@@ -254,8 +242,8 @@ GemmEngine amx_engine() {
           .pack_a = pack_a,
           .pack_b = pack_b,
           .micro = micro_amx,
-          .begin = begin_tiles,
-          .end = end_tiles,
+          .begin = begin_amx_tiles,
+          .end = end_amx_tiles,
           .store = store_sums};
 }
 
