@@ -23,7 +23,7 @@ command_tsan() {
   if [ -z "${SNUG_FIXED_LAYOUT:-}" ] && setarch -R true 2>/dev/null; then
     SNUG_FIXED_LAYOUT=1 exec setarch -R "$root/dev" tsan "$@"
   fi
-  export TSAN_OPTIONS="suppressions='$root/tests/tsan.supp':history_size=4:halt_on_error=0"
+  export TSAN_OPTIONS="history_size=4:halt_on_error=0"
   run_sanitized tsan "$@"
 }
 

@@ -57,7 +57,6 @@ command_doctor() {
   tool_row ninja ninja
   tool_row ccache ccache
   tool_row python3 python3
-  library_row oneDNN oneapi/dnnl/dnnl_version.h DNNL_VERSION_MAJOR DNNL_VERSION_MINOR DNNL_VERSION_PATCH
   library_row Highway hwy/highway.h HWY_MAJOR HWY_MINOR HWY_PATCH
   library_row fmt fmt/core.h FMT_VERSION
   library_row json nlohmann/json.hpp NLOHMANN_JSON_VERSION_MAJOR NLOHMANN_JSON_VERSION_MINOR NLOHMANN_JSON_VERSION_PATCH

@@ -9,7 +9,6 @@ g++ tool g++ 12
 cmake tool cmake 3.25
 ninja-build tool ninja 1.10
 pkg-config tool pkg-config 0
-libdnnl-dev header oneapi/dnnl/dnnl.hpp
 libhwy-dev header hwy/highway.h
 nlohmann-json3-dev header nlohmann/json.hpp
 libfmt-dev header fmt/format.h
@@ -32,7 +31,6 @@ TABLE
       ;;
     clang) cat <<'TABLE'
 clang-19 tool clang++-19 19
-libomp-19-dev file /usr/lib/llvm-19/lib/libomp.so
 libclang-rt-19-dev file /usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a
 llvm-19 file /usr/lib/llvm-19/bin/llvm-symbolizer
 TABLE

@@ -1,6 +1,5 @@
 #include "backend/backend.h"
 
-#include <dnnl.h>
 #include <fmt/format.h>
 #include <hwy/highway.h>
 
@@ -37,9 +36,7 @@ int thread_count(const DeviceSettings& settings) {
 }
 
 std::string library_versions() {
-  const dnnl_version_t* onednn = dnnl_version();
-  return fmt::format("oneDNN {}.{}.{}, Highway {}.{}.{}", onednn->major, onednn->minor,
-                     onednn->patch, HWY_MAJOR, HWY_MINOR, HWY_PATCH);
+  return fmt::format("Highway {}.{}.{}", HWY_MAJOR, HWY_MINOR, HWY_PATCH);
 }
 
 }  // namespace

@@ -67,7 +67,7 @@ struct KernelCall {
 
 /// What refuses, grant and prepare say may depend on nothing but the query.
 struct Kernel {
-  std::string_view name;  ///< e.g. `onednn_linear`; unique in its back end
+  std::string_view name;  ///< e.g. `gemm_linear`; unique in its back end
   Op op;
   /// Why this kernel cannot run the node, or nothing when it can. Absent: it always can.
   std::optional<std::string> (*refuses)(const KernelQuery&) = nullptr;

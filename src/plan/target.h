@@ -18,7 +18,7 @@ struct Target {
   std::string backend = "cpu";  ///< `cpu`, `reference`, `cuda`
   Isa isa = Isa::avx2;
   int threads = 1;
-  std::string libraries;  ///< e.g. `oneDNN 2.6.3, Highway 1.0.3`: grants may depend on it
+  std::string libraries;  ///< e.g. `Highway 1.0.3`: grants may depend on it
   /// Alignment of a value in a space, in bytes; part of the planned bytes.
   std::int64_t alignment(Space space) const {
     return space == Space::disk ? 4096 : (backend == "cuda" ? 512 : 64);
