@@ -1,6 +1,6 @@
 #pragma once
 // What a pass is, and the pipeline that runs passes in order with one wrapper: facts checked, time
-// taken, graph verified and dumped after each, off by name.
+// taken, graph verified and dumped after each. A pass whose options say "off" returns its graph.
 
 #include <functional>
 #include <string>
@@ -23,9 +23,9 @@ std::string_view name_of(Equality equality);
 /// A pass is a pure function on graphs and its contract.
 struct Pass {
   std::string_view name;
-  std::vector<std::string_view> needs;   ///< facts that must hold before
-  std::vector<std::string_view> gives;   ///< facts that hold after
-  std::vector<std::string_view> breaks;  ///< facts that no longer hold after
+  std::vector<std::string_view> needs = {};   ///< facts that must hold before
+  std::vector<std::string_view> gives = {};   ///< facts that hold after
+  std::vector<std::string_view> breaks = {};  ///< facts that no longer hold after
   Equality equality = Equality::exact;
   std::function<Graph(Graph)> run;
 };

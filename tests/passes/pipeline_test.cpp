@@ -1,0 +1,104 @@
+// What the pipeline refuses: unmet needs, broken facts, illegal graphs.
+
+#include "passes/pipeline.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "ir/builder.h"
+#include "ir/text.h"
+#include "model/shapes.h"
+#include "passes/accumulate.h"
+#include "passes/adamw.h"
+#include "passes/precision.h"
+#include "passes/recompute.h"
+
+namespace snug {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+Graph small_loss() {
+  ModelConfig config = shape_config("tiny");
+  config.num_hidden_layers = 1;
+  config.vocab_size = 64;
+  return build_loss(config, {.rows = 1, .length = 8}, 8);
+}
+
+std::string error_of(Graph graph, const std::vector<Pass>& passes) {
+  try {
+    run_passes(std::move(graph), passes, nullptr);
+  } catch (const InternalError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+Pass nothing(std::string_view name) {
+  return {.name = name, .run = [](Graph graph) { return graph; }};
+}
+
+TEST(Pipeline, RunsTheTrainingPassesInOrder) {
+  PipelineTrace trace;
+  std::vector<std::string> seen;
+  trace.after = [&](std::string_view pass, const Graph&) { seen.emplace_back(pass); };
+  const Settings settings;
+  run_passes(small_loss(), training_passes(settings), &trace);
+  ASSERT_EQ(seen.size(), training_passes(settings).size() + 1);
+  EXPECT_EQ(seen.front(), "model");
+  EXPECT_EQ(trace.records.front().nodes_before, std::ssize(small_loss().nodes));
+  EXPECT_EQ(trace.records.back().nodes_before, trace.records.end()[-2].nodes_after);
+}
+
+TEST(Pipeline, AnUnmetNeedNamesPassAndFact) {
+  EXPECT_THAT(error_of(small_loss(), {recompute_pass({})}),
+              AllOf(HasSubstr("'recompute'"), HasSubstr("'differentiated'")));
+  EXPECT_THAT(error_of(small_loss(), {open_accumulation_pass()}),
+              AllOf(HasSubstr("'open_accumulation'"), HasSubstr("'gradients_complete'")));
+}
+
+TEST(Pipeline, EveryNeedOfEveryTrainingPassIsChecked) {
+  // Each pass on the model's own graph, where no fact holds yet.
+  for (const Pass& pass : training_passes(Settings{})) {
+    const std::string error = error_of(small_loss(), {pass});
+    EXPECT_EQ(error.empty(), pass.needs.empty()) << pass.name << ": " << error;
+  }
+}
+
+TEST(Pipeline, AFactThatAPassBrokeIsMissedLater) {
+  const Settings settings;
+  std::vector<Pass> passes = training_passes(settings);
+  Pass breaker = nothing("breaker");
+  breaker.breaks = {facts::kGradientsComplete};
+  passes.push_back(breaker);
+  EXPECT_EQ(error_of(small_loss(), passes), "");
+  passes.push_back(open_accumulation_pass());
+  EXPECT_THAT(error_of(small_loss(), passes),
+              AllOf(HasSubstr("'open_accumulation'"), HasSubstr("'gradients_complete'"),
+                    HasSubstr("broken")));
+}
+
+TEST(Pipeline, AnIllegalGraphNamesThePassThatLeftIt) {
+  Pass careless = nothing("careless");
+  careless.run = [](Graph graph) {
+    std::swap(graph.nodes[1], graph.nodes[2]);
+    return graph;
+  };
+  EXPECT_THAT(error_of(small_loss(), {nothing("careful"), careless}), HasSubstr("'careless'"));
+}
+
+TEST(Pipeline, PassesThatAreOffChangeNothing) {
+  const Graph before = small_loss();
+  const std::string typed = print_graph(run_passes(before, {precision_pass({})}, nullptr));
+  EXPECT_EQ(typed.substr(typed.find("parameter")),
+            print_graph(before).substr(print_graph(before).find("parameter")));
+  Graph differentiated = before;
+  differentiated.facts.insert(std::string(facts::kDifferentiated));
+  Graph after = run_passes(differentiated, {recompute_pass({})}, nullptr);
+  EXPECT_EQ(after.nodes.size(), before.nodes.size());
+}
+
+}  // namespace
+}  // namespace snug
