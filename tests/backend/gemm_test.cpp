@@ -14,186 +14,11 @@
 #include <vector>
 
 #include "backend/cpu/philox_fill.h"
+#include "backend/gemm_testing.h"
 #include "core/error.h"
 
 namespace snug {
 namespace {
-
-// SNUG_TEST_ISA caps the whole process: Highway's dispatch as well.
-Isa machine_isa() {
-  static const Isa isa = [] {
-    Isa best = detect_isa();
-    if (const char* cap = std::getenv("SNUG_TEST_ISA")) {
-      best = std::min(best, isa_from_name(cap).value());
-      cap_isa(best);
-    }
-    return best;
-  }();
-  return isa;
-}
-
-// Isa::avx2 needs a process of its own (cap_isa): SNUG_TEST_ISA=avx2.
-std::vector<Isa> testable_isas() {
-  if (machine_isa() == Isa::avx2) return {Isa::avx2};
-  std::vector<Isa> isas;
-  for (const Isa isa : {Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
-    if (isa <= machine_isa()) isas.push_back(isa);
-  }
-  return isas;
-}
-
-constexpr std::byte kGuard{0xA5};
-
-// A row-major matrix with `slack` guarded elements behind each row and a guard on both ends.
-class Matrix {
- public:
-  Matrix(std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t slack = 0)
-      : rows_(rows), cols_(cols), stride_(cols + slack), dtype_(dtype) {
-    bytes_.assign(static_cast<std::size_t>((rows * stride_ + 2 * kEnds) * size_of(dtype)), kGuard);
-  }
-
-  static Matrix random(std::int64_t rows, std::int64_t cols, DType dtype, unsigned seed,
-                       std::int64_t slack = 0) {
-    Matrix matrix(rows, cols, dtype, slack);
-    std::mt19937 generator(seed);
-    std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t c = 0; c < cols; ++c) matrix.set(r, c, uniform(generator));
-    }
-    return matrix;
-  }
-
-  std::int64_t stride() const { return stride_; }
-  DType dtype() const { return dtype_; }
-  std::byte* data() { return bytes_.data() + kEnds * size_of(dtype_); }
-  const std::byte* data() const { return bytes_.data() + kEnds * size_of(dtype_); }
-  const std::vector<std::byte>& bytes() const { return bytes_; }
-
-  float at(std::int64_t r, std::int64_t c) const {
-    const std::int64_t i = r * stride_ + c;
-    if (dtype_ == DType::f32) return reinterpret_cast<const float*>(data())[i];
-    return static_cast<float>(reinterpret_cast<const BFloat16*>(data())[i]);
-  }
-  void set(std::int64_t r, std::int64_t c, float value) {
-    const std::int64_t i = r * stride_ + c;
-    if (dtype_ == DType::f32) {
-      reinterpret_cast<float*>(data())[i] = value;
-    } else {
-      reinterpret_cast<BFloat16*>(data())[i] = BFloat16(value);
-    }
-  }
-
-  // Whether every byte outside the rows is untouched.
-  bool guards_hold() const {
-    for (std::size_t i = 0; i < bytes_.size(); ++i) {
-      const std::int64_t element = static_cast<std::int64_t>(i) / size_of(dtype_) - kEnds;
-      const bool inside = element >= 0 && element < rows_ * stride_ && element % stride_ < cols_;
-      if (!inside && bytes_[i] != kGuard) return false;
-    }
-    return true;
-  }
-
- private:
-  static constexpr std::int64_t kEnds = 64;
-  std::int64_t rows_;
-  std::int64_t cols_;
-  std::int64_t stride_;
-  DType dtype_;
-  std::vector<std::byte> bytes_;
-};
-
-enum class Form { forward, dx, dw };
-
-// A product of a linear layer: T tokens, N outputs, K inputs.
-struct Case {
-  Form form;
-  std::int64_t tokens;
-  std::int64_t out;
-  std::int64_t in;
-  DType dtype;
-  std::int64_t slack = 0;
-
-  std::int64_t m() const { return form == Form::dw ? out : tokens; }
-  std::int64_t n() const { return form == Form::forward ? out : in; }
-  std::int64_t k() const { return form == Form::forward ? in : form == Form::dx ? out : tokens; }
-};
-
-struct Operands {
-  Matrix a;
-  Matrix b;
-  GemmMatrix view_a;
-  GemmMatrix view_b;
-
-  float a_at(std::int64_t i, std::int64_t k) const {
-    return view_a.k_contiguous ? a.at(i, k) : a.at(k, i);
-  }
-  float b_at(std::int64_t j, std::int64_t k) const {
-    return view_b.k_contiguous ? b.at(j, k) : b.at(k, j);
-  }
-};
-
-Operands operands(const Case& c, DType a_dtype, DType b_dtype) {
-  const bool a_along_k = c.form != Form::dw;
-  const bool b_along_k = c.form == Form::forward;
-  Matrix a =
-      Matrix::random(a_along_k ? c.m() : c.k(), a_along_k ? c.k() : c.m(), a_dtype, 1, c.slack);
-  Matrix b =
-      Matrix::random(b_along_k ? c.n() : c.k(), b_along_k ? c.k() : c.n(), b_dtype, 2, c.slack);
-  Operands result{std::move(a), std::move(b), {}, {}};
-  result.view_a = {result.a.data(), a_dtype, result.a.stride(), a_along_k};
-  result.view_b = {result.b.data(), b_dtype, result.b.stride(), b_along_k};
-  return result;
-}
-
-GemmOutput view_of(Matrix& matrix) {
-  GemmOutput output;
-  output.data = matrix.data();
-  output.dtype = matrix.dtype();
-  output.stride = matrix.stride();
-  return output;
-}
-
-struct alignas(64) Line {
-  std::array<std::byte, 64> bytes;
-};
-
-void run_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const GemmMatrix& a,
-              const GemmMatrix& b, const GemmOutput& output, Isa isa, int threads) {
-  const GemmShape shape{m, n, k, a.dtype, b.dtype, a.k_contiguous, output.rounding.has_value()};
-  const std::int64_t bytes = gemm_scratch(shape, isa, threads);
-  std::vector<Line> scratch(static_cast<std::size_t>(bytes / 64 + 1));
-  ASSERT_EQ(bytes % 64, 0);
-  scratch.back().bytes.fill(kGuard);
-  auto* const start = reinterpret_cast<std::byte*>(scratch.data());
-  ThreadPool pool(threads);
-  gemm(m, n, k, a, b, output, isa, {start, static_cast<std::size_t>(bytes)}, pool);
-  for (const std::byte byte : scratch.back().bytes) ASSERT_EQ(byte, kGuard) << "scratch overrun";
-}
-
-// |error| of a sum of k products of uniform values in [-1, 1] and of storing it. Partial sums stay
-// within about sqrt(k), each of the k additions errs by half an ulp of one, and errors add like
-// sqrt(k): eps k. Some machines add pairs of k first: twice that.
-double tolerance(std::int64_t k, double size, DType stored) {
-  const double eps = std::ldexp(1.0, -24);
-  const double sum = 2 * eps * static_cast<double>(k + 2);
-  return sum + (stored == DType::bf16 ? std::ldexp(1.0, -8) : eps) * (size + sum);
-}
-
-void expect_product(const Case& c, const Operands& in, const Matrix& out, const Matrix* before,
-                    const Matrix* bias) {
-  for (std::int64_t i = 0; i < c.m(); ++i) {
-    for (std::int64_t j = 0; j < c.n(); ++j) {
-      double sum = 0;
-      for (std::int64_t k = 0; k < c.k(); ++k) {
-        sum += static_cast<double>(in.a_at(i, k)) * static_cast<double>(in.b_at(j, k));
-      }
-      if (before != nullptr) sum += static_cast<double>(before->at(i, j));
-      if (bias != nullptr) sum += static_cast<double>(bias->at(0, j));
-      ASSERT_NEAR(out.at(i, j), sum, tolerance(c.k(), std::abs(sum), out.dtype()))
-          << "row " << i << " column " << j;
-    }
-  }
-}
 
 class GemmTest : public testing::TestWithParam<std::tuple<Isa, Form, DType>> {
  protected:
@@ -204,9 +29,9 @@ class GemmTest : public testing::TestWithParam<std::tuple<Isa, Form, DType>> {
 };
 
 TEST_P(GemmTest, MatchesDoubleLoops) {
-  constexpr std::int64_t odd[][3] = {{1, 1, 1},    {7, 1, 129},   {1, 127, 7},   {33, 31, 32},
-                                     {64, 96, 64}, {129, 70, 65}, {40, 577, 33}, {127, 33, 577}};
-  for (const auto [tokens, out, in] : odd) {
+  constexpr std::int64_t kOdd[][3] = {{1, 1, 1},    {7, 1, 129},   {1, 127, 7},   {33, 31, 32},
+                                      {64, 96, 64}, {129, 70, 65}, {40, 577, 33}, {127, 33, 577}};
+  for (const auto [tokens, out, in] : kOdd) {
     for (const std::int64_t slack : {0, 5}) {
       const Case c = shape(tokens, out, in, slack);
       SCOPED_TRACE(fmt::format("T {} N {} K {} slack {}", tokens, out, in, slack));
@@ -249,8 +74,8 @@ TEST_P(GemmTest, GivesTheSameBitsForAnyThreadsAndRows) {
     EXPECT_EQ(again.bytes(), whole.bytes()) << threads << " threads";
   }
   // Some rows and columns alone, from inside the matrices.
-  constexpr std::int64_t first_row = 13;
-  constexpr std::int64_t first_col = 29;
+  constexpr std::int64_t kFirstRow = 13;
+  constexpr std::int64_t kFirstCol = 29;
   const auto skip = [](GemmMatrix matrix, std::int64_t outers) {
     const std::int64_t elements = outers * (matrix.k_contiguous ? matrix.stride : 1);
     matrix.data = static_cast<const std::byte*>(matrix.data) + elements * size_of(matrix.dtype);
@@ -259,11 +84,11 @@ TEST_P(GemmTest, GivesTheSameBitsForAnyThreadsAndRows) {
   for (const std::int64_t rows : {1, 7, 50}) {
     for (const std::int64_t cols : {1, 40}) {
       Matrix part(rows, cols, DType::f32);
-      run_gemm(rows, cols, c.k(), skip(in.view_a, first_row), skip(in.view_b, first_col),
+      run_gemm(rows, cols, c.k(), skip(in.view_a, kFirstRow), skip(in.view_b, kFirstCol),
                view_of(part), isa(), 2);
       for (std::int64_t i = 0; i < rows; ++i) {
         for (std::int64_t j = 0; j < cols; ++j) {
-          ASSERT_EQ(part.at(i, j), whole.at(first_row + i, first_col + j));
+          ASSERT_EQ(part.at(i, j), whole.at(kFirstRow + i, kFirstCol + j));
         }
       }
     }
@@ -272,9 +97,9 @@ TEST_P(GemmTest, GivesTheSameBitsForAnyThreadsAndRows) {
 
 // k longer than a chunk: sums pass through scratch between chunks.
 TEST_P(GemmTest, SumsALongK) {
-  constexpr std::int64_t length = 6001;
+  constexpr std::int64_t kLength = 6001;
   Case c = shape(5, 41, 37);
-  (c.form == Form::forward ? c.in : c.form == Form::dx ? c.out : c.tokens) = length;
+  (c.form == Form::forward ? c.in : c.form == Form::dx ? c.out : c.tokens) = kLength;
   const Operands in = operands(c, c.dtype, c.dtype);
   Matrix result(c.m(), c.n(), c.dtype);
   run_gemm(c.m(), c.n(), c.k(), in.view_a, in.view_b, view_of(result), isa(), 3);
@@ -407,13 +232,13 @@ TEST(Gemm, GrantsNeverShrinkWithTheShape) {
       const auto grant = [&](std::int64_t m, std::int64_t n, std::int64_t k) {
         return gemm_scratch({m, n, k, DType::bf16, DType::bf16, false, rounding}, isa, 2);
       };
-      constexpr std::int64_t sizes[] = {0, 1, 31, 64, 100, 257, 576, 1000, 2721, 5000, 49152};
-      for (std::size_t i = 1; i < std::size(sizes); ++i) {
+      constexpr std::int64_t kSizes[] = {0, 1, 31, 64, 100, 257, 576, 1000, 2721, 5000, 49152};
+      for (std::size_t i = 1; i < std::size(kSizes); ++i) {
         for (const std::int64_t other : {64, 576, 4864}) {
-          EXPECT_LE(grant(sizes[i - 1], other, 2048), grant(sizes[i], other, 2048));
-          EXPECT_LE(grant(other, sizes[i - 1], 2048), grant(other, sizes[i], 2048));
-          EXPECT_LE(grant(576, other, sizes[i - 1]), grant(576, other, sizes[i]))
-              << sizes[i] << ' ' << other;
+          EXPECT_LE(grant(kSizes[i - 1], other, 2048), grant(kSizes[i], other, 2048));
+          EXPECT_LE(grant(other, kSizes[i - 1], 2048), grant(other, kSizes[i], 2048));
+          EXPECT_LE(grant(576, other, kSizes[i - 1]), grant(576, other, kSizes[i]))
+              << kSizes[i] << ' ' << other;
         }
       }
     }
@@ -461,9 +286,9 @@ TEST(SmallForward, MatchesDoubleLoopsAndKeepsRowBits) {
 TEST(PhiloxFill, MatchesTheScalarDefinition) {
   machine_isa();
   const RandomStream random{.seed = 3, .stream = stream_hash("x"), .step = 9, .part = 2};
-  constexpr std::uint64_t carry = std::uint64_t{1} << 35;  // block index 2^32
+  constexpr std::uint64_t kCarry = std::uint64_t{1} << 35;  // block index 2^32
   for (const std::uint64_t first :
-       {std::uint64_t{0}, std::uint64_t{5}, carry - 300, carry * 7 + 3}) {
+       {std::uint64_t{0}, std::uint64_t{5}, kCarry - 300, kCarry * 7 + 3}) {
     for (const std::int64_t count : {0, 1, 8, 129, 700}) {
       std::vector<std::uint16_t> bits(static_cast<std::size_t>(count) + 1, 0xABCD);
       fill_bits16(random, first, count, bits.data());
