@@ -19,7 +19,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PEER = ROOT / "bench" / "peers" / "torch_train.py"
-SIDES = ["eager", "compiled", "snug"]
+PRODUCTS = ROOT / "bench" / "peers" / "torch_products.py"
+SIDES = ["eager", "compiled", "snug"]  # of a row that does not name its own
 ISA_FLAGS = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"]
 
 
@@ -30,7 +31,7 @@ def arguments():
     parser.add_argument("--triad", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="a tiny shape, to try the harness")
     parser.add_argument("--row", action="append", default=[], metavar="NAME", help="only this row (may be repeated)")
-    parser.add_argument("--side", action="append", default=[], choices=SIDES, help="only this side (may be repeated)")
+    parser.add_argument("--side", action="append", default=[], choices=[*SIDES, "products"], help="only this side (may be repeated)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", metavar="NAME", help="write docs/results/NAME.md and NAME.json; else only print")
@@ -63,6 +64,8 @@ def command_of(side, row, args):
     work = ["--batch", row["batch"], "--seq", row["seq"], "--steps", row["steps"], "--accum", row.get("accum", 1)]
     if side == "snug":
         command = [args.snug, "bench", "step", "--json", "--shape", row["shape"], *work, *row.get("snug", [])]
+    elif side == "products":
+        command = [sys.executable, PRODUCTS, "--model", row["shape"], *work, "--threads", args.threads, *row["peer"]]
     else:
         command = [sys.executable, PEER, "--model", row["shape"], *work, "--threads", args.threads,
                    *(["--compile"] if side == "compiled" else []), *row.get("peer", [])]
@@ -81,10 +84,12 @@ def run_side(command, cores):
 
 def measure(rows, args, cores):
     """Row name to side to the list of what its rounds reported."""
-    results = {row["name"]: {side: [] for side in row.get("sides", SIDES) if side in (args.side or SIDES)} for row in rows}
+    results = {}
     for row in rows:
+        sides = [side for side in row.get("sides", SIDES) if not args.side or side in args.side]
+        results[row["name"]] = {side: [] for side in sides}
         for turn in range(args.rounds):
-            for side in results[row["name"]]:
+            for side in sides:
                 report = run_side(command_of(side, row, args), cores)
                 results[row["name"]][side].append(report)
                 print(f"{row['name']} {side} {turn + 1}/{args.rounds}: {report['tokens_per_s']:.1f} tok/s, "
