@@ -108,4 +108,8 @@ nlohmann::ordered_json report_json(const MemoryReport& report);
 /// Per kind of node: the kernel chosen, how many nodes, their scratch, and why others refused.
 std::string kernels_text(const Plan& plan);
 
+/// One line for each kind of node that falls to the reference kernel though its back end has a
+/// faster one, with the reasons; empty when there is none.
+std::vector<std::string> reference_warnings(const Plan& plan);
+
 }  // namespace snug

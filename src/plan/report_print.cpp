@@ -180,21 +180,44 @@ std::string report_text(const MemoryReport& report) {
   return out;
 }
 
+namespace {
+
+/// The kind of node that a choice is for: `linear(f32[4, 8], f32[8, 8], _)`.
+std::string signature(const Plan& plan, const KernelChoice& choice) {
+  const Graph& graph = plan.graph(choice.program);
+  const Node& node = graph.nodes[static_cast<std::size_t>(choice.node)];
+  std::string operands;
+  for (const ValueId id : node.inputs) {
+    if (!operands.empty()) operands += ", ";
+    operands += exists(id) ? graph.value(id).type.to_string() : "_";
+  }
+  return fmt::format("{}({})", op_def(node.op).name, operands);
+}
+
+}  // namespace
+
 std::string kernels_text(const Plan& plan) {
   std::string out;
   for (const KernelChoice& choice : plan.choices) {
-    const Graph& graph = plan.graph(choice.program);
-    const Node& node = graph.nodes[static_cast<std::size_t>(choice.node)];
-    std::string operands;
-    for (const ValueId id : node.inputs) {
-      if (!operands.empty()) operands += ", ";
-      operands += exists(id) ? graph.value(id).type.to_string() : "_";
-    }
-    line(out, "{}({}): {}, {} nodes, scratch {}", op_def(node.op).name, operands,
-         choice.kernel->name, choice.nodes, binary_bytes(choice.grant));
+    line(out, "{}: {}, {} nodes, scratch {}", signature(plan, choice), choice.kernel->name,
+         choice.nodes, binary_bytes(choice.grant));
     for (const auto& [kernel, reason] : choice.refusals) line(out, "  not {}: {}", kernel, reason);
   }
   return out;
+}
+
+std::vector<std::string> reference_warnings(const Plan& plan) {
+  std::vector<std::string> warnings;
+  for (const KernelChoice& choice : plan.choices) {
+    if (!choice.last_of_list || choice.refusals.empty()) continue;
+    std::string text =
+        fmt::format("warning: {} runs on the slow reference kernel", signature(plan, choice));
+    for (const auto& [kernel, reason] : choice.refusals) {
+      text += fmt::format("; not {}: {}", kernel, reason);
+    }
+    warnings.push_back(std::move(text));
+  }
+  return warnings;
 }
 
 }  // namespace snug

@@ -4,6 +4,7 @@
 #include "core/text.h"
 #include "model/config.h"
 #include "plan/recipe_text.h"
+#include "plan/report.h"
 #include "train/trainer.h"
 
 namespace snug {
@@ -37,6 +38,7 @@ void Trainer::print_header() const {
   out << fmt::format("memory: {} planned for the arena, {} outside it\n",
                      binary_bytes(recipe_->plan.arena(Space::device).bytes),
                      binary_bytes(memory_.outside));
+  for (const std::string& warning : reference_warnings(recipe_->plan)) out << warning << "\n";
   out << repro_line("train", settings_) << "\n" << std::flush;
 }
 
