@@ -12,11 +12,15 @@
 namespace snug {
 namespace {
 
-template <class T>
-T load_element(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof(T));
-  return value;
+/// Sizes are known to the compiler, so that the loop becomes vector code.
+template <class From, class To>
+void convert(const std::byte* from, std::byte* to, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    From value;
+    std::memcpy(&value, from + i * sizeof(From), sizeof(From));
+    const To result = static_cast<To>(static_cast<float>(value));
+    std::memcpy(to + i * sizeof(To), &result, sizeof(To));
+  }
 }
 
 const StorageComponent* component_of(const Parameter& parameter, std::string_view name) {
@@ -82,17 +86,13 @@ void convert_elements(std::span<const std::byte> from, DType from_type, std::spa
     std::copy(from.begin(), from.end(), to.begin());
     return;
   }
-  const auto count = static_cast<std::int64_t>(to.size()) / size_of(to_type);
+  const std::size_t count = to.size() / static_cast<std::size_t>(size_of(to_type));
   visit_dtype(from_type, [&](auto source) {
     visit_dtype(to_type, [&](auto target) {
       using From = decltype(source);
       using To = decltype(target);
       if constexpr (!std::is_integral_v<From> && !std::is_integral_v<To>) {
-        for (std::int64_t i = 0; i < count; ++i) {
-          const From value = load_element<From>(from.data() + i * size_of(from_type));
-          const To result = static_cast<To>(static_cast<float>(value));
-          std::memcpy(to.data() + i * size_of(to_type), &result, sizeof result);
-        }
+        convert<From, To>(from.data(), to.data(), count);
       }
     });
   });
