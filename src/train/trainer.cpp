@@ -138,59 +138,6 @@ void Trainer::choose() {
               .fingerprint = fingerprint(data_.train)};
 }
 
-void Trainer::open_output() {
-  output_ = settings_.run.output_dir ? fs::path(*settings_.run.output_dir)
-                                     : default_output_dir(model_.name, data_.name);
-  const Resume& resume = settings_.run.resume;
-  if (!resume.folder.empty()) {
-    resume_from_ = resume.folder;
-    if (!fs::is_directory(resume_from_)) {
-      user_error("resume_from_checkpoint: '{}' is no folder.", resume.folder);
-    }
-  } else if (resume.latest) {
-    const LatestCheckpoint latest = latest_checkpoint(output_);
-    for (const std::string& why : latest.skipped) talk_.out << "skipped: " << why << "\n";
-    if (!latest.found) {
-      user_error("resume_from_checkpoint=true: '{}' holds no checkpoint that loads.",
-                 output_.string());
-    }
-    resume_from_ = latest.found->folder;
-  } else if (fs::exists(output_ / "metrics.jsonl") || !list_checkpoints(output_).empty()) {
-    user_error(
-        "'{}' holds a run already. Continue it with resume_from_checkpoint=true, or name "
-        "another output_dir.",
-        output_.string());
-  }
-}
-
-void Trainer::check_resumed(const Progression& before) const {
-  std::string differences;
-  const auto compare = [&](const char* what, auto then, auto now) {
-    if (then != now) differences += fmt::format("\n  {}: {} then, {} now", what, then, now);
-  };
-  compare("seed", before.seed, at_.seed);
-  compare("rows of the data", before.data.rows, at_.data.rows);
-  compare("rows a step (global_batch_size)", before.data.rows_per_step, at_.data.rows_per_step);
-  compare("fingerprint of the tokens", before.data.fingerprint, at_.data.fingerprint);
-  const fs::path config = resume_from_ / "config.yaml";
-  if (fs::exists(config)) {
-    const Settings then = make_settings(read_config(config.string()));
-    for (const char* key :
-         {"bf16", "master_weights", "gradient_dtype", "adam_beta1", "adam_beta2", "adam_epsilon",
-          "weight_decay", "max_grad_norm", "learning_rate", "lr_scheduler_type",
-          "lr_scheduler_kwargs", "warmup_steps", "train_sampling_strategy", "data_seed"}) {
-      const auto& print = find_setting(key).row->field.print;
-      compare(key, print(then), print(settings_));
-    }
-  }
-  if (!differences.empty()) {
-    user_error(
-        "{}: the run was made with other settings that change its results:{}\nSet them back, "
-        "or start a run of its own with model={}.",
-        resume_from_.string(), differences, resume_from_.string());
-  }
-}
-
 void Trainer::start() {
   if (fs::exists(output_)) remove_leftovers(output_);
   make_folders(output_);

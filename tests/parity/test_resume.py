@@ -109,7 +109,7 @@ def plan(tool, model, *changes):
 
 
 @pytest.mark.parametrize("changes", [[], ["activation_checkpointing=true"], ["threads=1"],
-                                     ["save_steps=1", "logging_steps=1"]],
+                                     ["save_steps=1", "logging_steps=1", "data_seed=42"]],
                          ids=["unchanged", "recomputed", "one-thread", "saved-often"])
 def test_going_on_gives_the_same_bits(tool, model, whole, tmp_path, changes):
     output, _ = whole
@@ -161,6 +161,10 @@ def test_a_new_output_folder_goes_on_from_a_named_checkpoint(tool, model, whole,
                                          ("weight_decay=0.2", "weight_decay: 0.1 then, 0.2 now"),
                                          ("learning_rate=1e-4", "learning_rate: 0.001 then, 0.0001 now"),
                                          ("train_sampling_strategy=sequential", "train_sampling_strategy: random then"),
+                                         ("per_device_train_batch_size=1",
+                                          "per_device_train_batch_size: 2 then, 1 now"),
+                                         ("bucket_count=1", "bucket_count: 8 then, 1 now"),
+                                         ("data_seed=3", "data_seed: 42 then, 3 now"),
                                          ("bf16=false", "bf16: true then, false now")])
 def test_a_change_of_results_is_refused(tool, model, whole, change, key):
     output, _ = whole
