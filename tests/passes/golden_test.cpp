@@ -27,11 +27,13 @@ constexpr std::string_view kParting = "----\n";
 struct GoldenCase {
   std::string name;
   Pass pass;
-  friend void PrintTo(const GoldenCase& test, std::ostream* out) { *out << test.name; }
+  friend std::ostream& operator<<(std::ostream& out, const GoldenCase& test) {
+    return out << test.name;
+  }
 };
 
-Pass extract(std::string program, std::vector<Phase> phases) {
-  return {.name = "extract", .run = [=](Graph graph) {
+Pass extract(const std::string& program, const std::vector<Phase>& phases) {
+  return {.name = "extract", .run = [program, phases](const Graph& graph) {
             return extract_program(graph, program, [&](const Node& node) {
               return std::find(phases.begin(), phases.end(), node.phase) != phases.end();
             });
