@@ -155,7 +155,11 @@ void Trainer::start() {
               .model_bytes = writer_->model_bytes(),
               .present_bytes = checkpoints_bytes(output_)},
              output_);
+  const auto begin = std::chrono::steady_clock::now();
   load_start_state();
+  talk_.out << fmt::format("start: {} populated in {:.2f} s, filled in {:.2f} s\n",
+                           binary_bytes(recipe_->plan.arena(Space::device).bytes),
+                           executor_->arenas().populate_seconds, seconds_since(begin));
   order_->start(at_.data.epoch);
   write_text(output_ / "config.yaml", effective_config());
   metrics_ =
