@@ -141,7 +141,7 @@ void Demo::plan() {
   const PlannedRun run = plan_request(settings_);
   const std::int64_t rows = resolve_batch(settings_).rows;
   Settings plain = settings_;
-  plain.recompute = recompute_candidates(run.model.config.num_hidden_layers).front();  // none
+  plain.recompute = nothing_recomputed();
   const Recipe plain_recipe = compile_recipe(run.request, plain, rows, *run.kernels, nullptr);
   plain_arena_ = plain_recipe.plan.arena(Space::device).bytes;
   budget_ = run.request.budget_bytes;

@@ -8,6 +8,7 @@
 #include "core/settings_load.h"
 #include "core/text.h"
 #include "data/batches.h"
+#include "data/packing.h"
 #include "io/model_files.h"
 #include "train/generator.h"
 #include "train/run_setup.h"
@@ -79,8 +80,8 @@ std::vector<ShownRow> first_rows(const Settings& settings, const DataSource& dat
   return shown;
 }
 
-Json rows_json(const DatasetCounts& counts, const std::vector<std::int64_t>& buckets,
-               const std::vector<ShownRow>& shown) {
+Json rows_json(const DatasetCounts& counts, std::int64_t sequences,
+               const std::vector<std::int64_t>& buckets, const std::vector<ShownRow>& shown) {
   Json json = {{"schema", 1},
                {"rows", counts.rows},
                {"tokens", counts.tokens},
@@ -88,6 +89,7 @@ Json rows_json(const DatasetCounts& counts, const std::vector<std::int64_t>& buc
                {"cut", counts.cut},
                {"dropped", counts.dropped},
                {"longest", counts.longest},
+               {"sequences", sequences},
                {"buckets", buckets},
                {"shown", Json::array()}};
   for (const ShownRow& row : shown) {
@@ -111,7 +113,7 @@ void inspect_rows(const Command& command, const ModelSource& model, Console& con
       first_rows(command.settings, data, token_rules(command.settings, model.config));
   if (command.json) {
     fmt::print(console.out, "{}\n",
-               rows_json(counts, buckets, shown)
+               rows_json(counts, data.train.size(), buckets, shown)
                    .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return;
   }
@@ -127,6 +129,9 @@ void inspect_rows(const Command& command, const ModelSource& model, Console& con
              group_digits(counts.rows), group_digits(counts.tokens),
              group_digits(counts.trained_tokens), group_digits(counts.longest),
              group_digits(counts.cut), group_digits(data.max_length), group_digits(counts.dropped));
+  if (command.settings.data.packing) {
+    fmt::print(console.out, "{}\n", describe_packing(data.train));
+  }
   fmt::print(console.out, "padded to {} tokens\n", fmt::join(buckets, ", "));
 }
 

@@ -5,6 +5,7 @@
 #include "cli/plan_request.h"
 #include "cli/verbs.h"
 #include "core/settings_load.h"
+#include "core/settings_table.h"
 #include "core/text.h"
 #include "passes/recompute.h"
 #include "plan/recipe_text.h"
@@ -22,26 +23,53 @@ void print_rules(const PlannedRun& run, const Recipe& recipe, std::ostream& out)
              binary_bytes(20 * tokens * run.model.config.hidden_size));
 }
 
+/// Of a micro-batch: what backward computes again, also as a share of one forward.
+struct Recomputed {
+  std::int64_t flops = 0;
+  double forwards = 0;
+};
+
+Recomputed recomputed_of(const Recipe& recipe) {
+  const StepScript::Bucket& bucket = recipe.module->script.buckets.back();
+  const std::int32_t index = bucket.whole_step >= 0 ? bucket.whole_step : bucket.first;
+  const Graph& graph = recipe.module->programs[static_cast<std::size_t>(index)].graph;
+  const std::int64_t flops = recomputed_flops(graph);
+  return {flops, static_cast<double>(flops) / static_cast<double>(forward_flops(graph))};
+}
+
+/// The recipe in one micro-batch; a limit of activations grows with the rows.
+Settings without_accumulation(const Recipe& recipe) {
+  Settings settings = recipe.settings;
+  if (const auto limit = limit_of(settings.recompute)) {
+    settings.recompute = recompute_under(*limit * recipe.accumulation);
+  }
+  return settings;
+}
+
 /// What each choice of the recipe saves and costs, by leaving it out.
 void print_savings(const PlannedRun& run, const Recipe& recipe, std::ostream& out) {
-  const auto compare = [&](const char* what, const Settings& without, std::int64_t micro,
-                           std::int64_t flops) {
+  const auto saved = [&](const Settings& without, std::int64_t micro) {
     const Recipe other = compile_recipe(run.request, without, micro, *run.kernels, nullptr);
-    fmt::print(out, "  {}: saves {}, costs {:.2f} TFLOP a step\n", what,
-               binary_bytes(other.needed_bytes - recipe.needed_bytes),
-               static_cast<double>(flops) * 1e-12);
+    return binary_bytes(other.needed_bytes - recipe.needed_bytes);
   };
-  Settings without = recipe.settings;
-  without.recompute = recompute_candidates(run.model.config.num_hidden_layers).front();
-  std::int64_t flops = 0;
-  for (const Program& program : recipe.module->programs) {
-    flops = std::max(flops, recomputed_flops(program.graph));
+  const Recomputed again = recomputed_of(recipe);
+  if (again.flops > 0) {
+    Settings without = recipe.settings;
+    without.recompute = nothing_recomputed();
+    fmt::print(out,
+               "  activation_checkpointing: saves {}, costs {:.2f} TFLOP a step, {:.2f} of one "
+               "forward\n",
+               saved(without, recipe.micro_rows),
+               static_cast<double>(again.flops * recipe.accumulation) * 1e-12, again.forwards);
   }
-  if (flops > 0) {
-    compare("activation_checkpointing", without, recipe.micro_rows, flops * recipe.accumulation);
+  if (recipe.settings.mlp_chunks.count > 1) {
+    Settings without = recipe.settings;
+    without.mlp_chunks = {};
+    fmt::print(out, "  mlp_chunks: saves {}\n", saved(without, recipe.micro_rows));
   }
   if (recipe.accumulation > 1) {
-    compare("gradient accumulation", recipe.settings, recipe.rows_per_step, 0);
+    fmt::print(out, "  gradient accumulation: saves {}\n",
+               saved(without_accumulation(recipe), recipe.rows_per_step));
   }
 }
 
@@ -73,6 +101,11 @@ void print_json(const PlannedRun& run, const Recipe& recipe, const MemoryReport&
   json["recipe"] = describe_recipe(recipe);
   json["micro_batch"] = recipe.micro_rows;
   json["gradient_accumulation_steps"] = recipe.accumulation;
+  const Recomputed again = recomputed_of(recipe);
+  json["recompute"] = {{"activation_checkpointing",
+                        find_setting("activation_checkpointing").row->field.print(recipe.settings)},
+                       {"flops", again.flops * recipe.accumulation},
+                       {"forwards", again.forwards}};
   if (!recipe.fits) {
     json["advice"] = nlohmann::ordered_json::array();
     for (const Advice& change : advise(run.request, recipe, *run.kernels, 5)) {

@@ -6,6 +6,7 @@
 #include <source_location>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace snug {
@@ -53,6 +54,12 @@ template <class... Args>
   throw InternalError(fmt::format(format.format, std::forward<Args>(args)...), format.where);
 }
 
+/// A part of a message that `make` gives as text, called only when the message is formatted.
+template <class Make>
+struct Late {
+  Make make;
+};
+
 /// Throws InternalError unless `condition` holds. The text says which promise was broken.
 template <class... Args>
 void check(bool condition, LocatedFormat<std::type_identity_t<Args>...> format, Args&&... args) {
@@ -62,3 +69,11 @@ void check(bool condition, LocatedFormat<std::type_identity_t<Args>...> format, 
 }
 
 }  // namespace snug
+
+template <class Make>
+struct fmt::formatter<snug::Late<Make>> : fmt::formatter<std::string_view> {
+  auto format(const snug::Late<Make>& late, format_context& context) const {
+    const std::string text(late.make());
+    return fmt::formatter<std::string_view>::format(text, context);
+  }
+};

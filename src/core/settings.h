@@ -43,6 +43,8 @@ struct DataSettings {
   RowOrder order = RowOrder::random;
   std::optional<std::int64_t> data_seed;  // none: the run's seed
   std::int64_t bucket_count = 8;
+  bool packing = false;              // several rows a sequence, as documents apart
+  std::optional<bool> eval_packing;  // none: as packing
 };
 
 /// Rows a step and how they are cut into micro-batches; see resolve_batch.
@@ -103,7 +105,8 @@ enum class MasterWeights { fp32, none };
 enum class GradientType { automatic, bf16, fp32 };
 
 struct PrecisionOptions {
-  bool bf16 = false;  // false: everything is fp32
+  bool bf16 = false;  // neither: everything is fp32
+  bool fp16 = false;  // before bf16 when both are set by default
   MasterWeights master_weights = MasterWeights::fp32;
   GradientType gradient_dtype = GradientType::automatic;  // automatic: as the weights
 };
@@ -123,6 +126,10 @@ struct RecomputeOptions {
   Policy policy = Policy::off;
   std::int64_t number = 0;  // every, segments: K; limit: bytes; else 0
   bool operator==(const RecomputeOptions&) const = default;
+};
+
+struct MlpChunkOptions {
+  std::int64_t count = 1;  // tiles of a micro-batch's tokens; 1: none
 };
 
 struct LossOptions {
@@ -214,6 +221,7 @@ struct Settings {
   OptimizerOptions optimizer;
   PrecisionOptions precision;
   RecomputeOptions recompute;
+  MlpChunkOptions mlp_chunks;
   LossOptions loss;
   DeviceSettings device;
   EvaluationSettings evaluation;

@@ -66,6 +66,21 @@ std::vector<Row> data_rows() {
        .initial = "8",
        .sentence = "At most so many row lengths are compiled; each micro-batch is padded to the "
                    "nearest."},
+      {.key = "packing",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::packing),
+       .initial = "false",
+       .sentence = "Puts several rows into one sequence of at most max_length tokens (best-fit "
+                   "decreasing), as documents that do not see each other, with positions of their "
+                   "own; rows a step then counts sequences. No row is cut for it.",
+       .peer = "false",
+       .aliases = {"dataset.packed", "sample_packing", "neat_packing"}},
+      {.key = "eval_packing",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::eval_packing, "none"),
+       .initial = "none",
+       .sentence = "The same for the rows to evaluate on; none: as packing.",
+       .peer = "null"},
   };
 }
 

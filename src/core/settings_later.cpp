@@ -6,7 +6,6 @@ namespace {
 
 constexpr std::string_view kLora = "LoRA is not in this version.";
 constexpr std::string_view kQlora = "Training on quantised weights (QLoRA) is not in this version.";
-constexpr std::string_view kPacking = "Packing rows into one sequence is not in this version.";
 constexpr std::string_view kOffload = "Offload to host or disk is not in this version.";
 constexpr std::string_view kRanks = "Training over several processes is not in this version.";
 constexpr std::string_view kBest = "Keeping the best checkpoint is not in this version.";
@@ -43,15 +42,6 @@ std::vector<Row> later_rows() {
            "false",
            kQlora,
            {"bnb_4bit_use_double_quant", "double_quantization"}},
-          {"fp16",
-           "false",
-           "fp16 training is not in this version; bf16 needs no loss scale.",
-           {"fp16.enabled"}},
-          {"fp16_full_eval", "false", "fp16 is not in this version."},
-          {"packing", "false", kPacking, {"dataset.packed", "sample_packing", "neat_packing"}},
-          {"eval_packing", "null", kPacking, {}, {"false"}},
-          {"padding_free", "false", kPacking},
-          {"mlp_chunks", "", "The MLP in tiles is not in this version.", {"tiled_mlp"}, {"1"}},
           {"update_in_backward",
            "",
            "Updating weights inside backward is not in this version.",

@@ -205,6 +205,12 @@ Settings make_settings(std::span<const Assignment> assignments) {
     }
   }
   apply_defaults(settings);
+  if (settings.precision.fp16 && settings.precision.bf16 && settings.is_set("fp16") &&
+      settings.is_set("bf16")) {
+    user_error("{}: fp16=true and bf16=true: weights have one type. Keep one.",
+               settings.origin("fp16").place);
+  }
+  if (settings.precision.fp16) settings.precision.bf16 = false;
   return settings;
 }
 

@@ -29,6 +29,15 @@ std::vector<Row> memory_rows() {
        .initial = "32MiB",
        .sentence = "The head and the loss are computed in tiles of rows and classes whose logits "
                    "take at most so many bytes; 0: all at once."},
+      {.key = "mlp_chunks",
+       .group = Group::memory,
+       .field = field(&Settings::mlp_chunks, &MlpChunkOptions::count, Range{1, 1024}),
+       .initial = "1",
+       .sentence =
+           "Each layer's MLP is computed in so many tiles of a micro-batch's tokens, so that "
+           "its wide values exist for one tile at a time: in forward where they are "
+           "recomputed, and in backward. Only the order of weight gradients' sums changes.",
+       .aliases = {{"tiled_mlp", {{"true", "8"}, {"false", "1"}}}}},
       {.key = "device_memory",
        .group = Group::memory,
        .field = field(&Settings::device, &DeviceSettings::memory, "auto", kPositive),

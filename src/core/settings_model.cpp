@@ -39,7 +39,17 @@ std::vector<Row> model_rows() {
        .peer = "false",
        .why = "half the weights' and activations' memory, and faster products",
        .aliases = {{"fp32", {{"true", "false"}, {"false", "true"}}}, {"bf16.enabled", {}}},
-       .refused = {{{"fp16", "float16"}, "fp16 training is not in this version"}}},
+       .refused = {{{"fp16", "float16"}, "write fp16=true"}}},
+      {.key = "fp16",
+       .group = Group::precision,
+       .field = field(&Settings::precision, &PrecisionOptions::fp16),
+       .initial = "false",
+       .sentence =
+           "Weights, activations and matrix products in IEEE half precision, in bf16's place, with "
+           "an fp32 master, fp32 gradients and PyTorch's dynamic loss scale; steps whose gradients "
+           "overflow are skipped and counted. bf16 needs none of that.",
+       .peer = "false",
+       .aliases = {{"fp16.enabled", {}}}},
       {.key = "master_weights",
        .group = Group::precision,
        .field = field(&Settings::precision, &PrecisionOptions::master_weights),

@@ -126,9 +126,12 @@ void fill_micro_batch(const Dataset& dataset, std::span<const std::int64_t> rows
     std::copy(ids.begin(), ids.end(), inputs.ids.begin() + static_cast<std::ptrdiff_t>(begin));
     std::copy(labels.begin(), labels.end(),
               inputs.labels.begin() + static_cast<std::ptrdiff_t>(begin));
-    for (std::size_t t = 0; t < ids.size(); ++t) {
-      inputs.positions[begin + t] = static_cast<std::int32_t>(t);
-      inputs.doc_start[begin + t] = static_cast<std::int32_t>(begin);
+    const auto documents = dataset.documents(rows[r]);
+    for (std::size_t t = 0, d = 0; t < ids.size(); ++t) {
+      if (d + 1 < documents.size() && static_cast<std::int64_t>(t) == documents[d + 1]) ++d;
+      const auto first = static_cast<std::size_t>(documents[d]);
+      inputs.positions[begin + t] = static_cast<std::int32_t>(t - first);
+      inputs.doc_start[begin + t] = static_cast<std::int32_t>(begin + first);
     }
   }
 }

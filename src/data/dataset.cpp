@@ -37,6 +37,12 @@ TokenRow tokenize(const TokenRow& row, const Tokenizer&, const TokenRules&) { re
 
 }  // namespace
 
+std::span<const std::int32_t> Dataset::documents(std::int64_t row) const {
+  const auto begin = static_cast<std::size_t>(document_begins_[static_cast<std::size_t>(row)]);
+  const auto end = static_cast<std::size_t>(document_begins_[static_cast<std::size_t>(row) + 1]);
+  return std::span(documents_).subspan(begin, end - begin);
+}
+
 std::int64_t Dataset::length(std::int64_t row) const {
   return begins_[static_cast<std::size_t>(row) + 1] - begins_[static_cast<std::size_t>(row)];
 }
@@ -67,11 +73,38 @@ void Dataset::add(const TokenRow& row, const TokenRules& rules) {
   if (length < static_cast<std::int64_t>(row.ids.size())) ++counts_.cut;
   ids_.insert(ids_.end(), row.ids.begin(), row.ids.begin() + length);
   labels_.insert(labels_.end(), shifted.begin(), shifted.end());
-  begins_.push_back(static_cast<std::int64_t>(ids_.size()));
+  documents_.push_back(0);
+  close_row();
   ++counts_.rows;
   counts_.tokens += length;
   counts_.trained_tokens += trained;
-  counts_.longest = std::max(counts_.longest, length);
+}
+
+void Dataset::append(const Dataset& from, std::span<const std::int64_t> rows) {
+  const std::int64_t first = begins_.back();
+  for (const std::int64_t row : rows) {
+    const std::int64_t begin = static_cast<std::int64_t>(ids_.size()) - first;
+    for (const std::int32_t document : from.documents(row)) {
+      documents_.push_back(static_cast<std::int32_t>(begin) + document);
+    }
+    const auto ids = from.ids(row);
+    const auto labels = from.labels(row);
+    ids_.insert(ids_.end(), ids.begin(), ids.end());
+    labels_.insert(labels_.end(), labels.begin(), labels.end());
+  }
+  close_row();
+}
+
+void Dataset::close_row() {
+  begins_.push_back(static_cast<std::int64_t>(ids_.size()));
+  document_begins_.push_back(static_cast<std::int64_t>(documents_.size()));
+  counts_.longest = std::max(counts_.longest, length(size() - 1));
+}
+
+void Dataset::keep_counts(const DatasetCounts& before) {
+  const std::int64_t longest = counts_.longest;
+  counts_ = before;
+  counts_.longest = longest;
 }
 
 Dataset Dataset::split_off(std::int64_t rows) {

@@ -19,7 +19,7 @@ struct DatasetCounts {
   std::int64_t trained_tokens = 0;  ///< labels after the shift
   std::int64_t cut = 0;             ///< rows longer than max_length, cut at the end
   std::int64_t dropped = 0;         ///< rows left without a label
-  std::int64_t longest = 0;         ///< tokens of the longest kept row
+  std::int64_t longest = 0;         ///< tokens of the longest kept row, or sequence where packed
 };
 
 /// How rows become tokens.
@@ -30,12 +30,15 @@ struct TokenRules {
   std::int64_t vocab_size = 0;
 };
 
+/// Rows are sequences of documents: one document a row, unless the rows were packed.
 class Dataset {
  public:
   std::int64_t size() const { return static_cast<std::int64_t>(begins_.size()) - 1; }
   std::span<const std::int32_t> ids(std::int64_t row) const { return cut(ids_, row); }
   /// labels(row)[t] is the token to predict after t, -100 where none is.
   std::span<const std::int32_t> labels(std::int64_t row) const { return cut(labels_, row); }
+  /// The first tokens of the row's documents, counted from the row's first token; ascending from 0.
+  std::span<const std::int32_t> documents(std::int64_t row) const;
   std::int64_t length(std::int64_t row) const;
   std::int64_t label_count(std::int64_t row) const;
   const DatasetCounts& counts() const { return counts_; }
@@ -43,14 +46,22 @@ class Dataset {
   /// Adds a row, cut to the rules' length; counts it as cut or dropped where it is.
   void add(const TokenRow& row, const TokenRules& rules);
 
+  /// Adds the documents of `rows` of another data set as one row.
+  void append(const Dataset& from, std::span<const std::int64_t> rows);
+  /// Takes over what became of the rows before they were packed; `longest` stays this one's.
+  void keep_counts(const DatasetCounts& before);
+
   /// Moves the last `rows` rows into a data set of their own.
   Dataset split_off(std::int64_t rows);
 
  private:
   std::span<const std::int32_t> cut(const std::vector<std::int32_t>& from, std::int64_t row) const;
+  void close_row();
   std::vector<std::int32_t> ids_;
   std::vector<std::int32_t> labels_;
   std::vector<std::int64_t> begins_{0};
+  std::vector<std::int32_t> documents_;           ///< of all rows, as documents() gives them
+  std::vector<std::int64_t> document_begins_{0};  ///< of each row in documents_
   DatasetCounts counts_;
 };
 

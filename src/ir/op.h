@@ -52,6 +52,8 @@ enum class Op : std::uint16_t {
   document_mask,  ///< (doc_start i32[T]) {window, dtype} -> [T, T]: 0 where visible, else -1e30
   cast,           ///< (a) {dtype}
   copy,           ///< (a) -> a, in a place of its own
+  write_rows,     ///< (whole?, part [n,..]) {begin, rows?} -> version of whole [rows,..] whose rows
+                  ///<   from begin on are part; without whole a value whose other rows hold nothing
   fill,           ///< () {value, dtype, shape}
   view,           ///< (a) {offset, shape, row_stride} -> shares a's storage; nothing runs
   stop_gradient,  ///< (a) -> view of a that passes no gradient
@@ -92,14 +94,16 @@ enum class Op : std::uint16_t {
                      ///<   `dtype`
 
   // Whole-step ops.
-  global_norm,  ///< (gradients...) {max_norm} -> norm f32[], clip f32[], finite i32[]; clip =
-                ///<   min(1, max_norm / (norm + 1e-6)), 1 when max_norm is 0; finite: norm is
-  apply_gate,   ///< (finite i32[], wanted i32[]) -> i32[]: 1 when both are non-zero
-  adamw,        ///< (weight, gradient, m, v, master?, lr, correction1, correction2, clip?, apply?,
-                ///<   draw?) {beta1, beta2, eps, weight_decay, seed, stream}
-                ///<   -> versions of weight, m, v, master?; unchanged when apply is 0. With a
-                ///<   master the weight is the master rounded to nearest; `draw` rounds a bf16
-                ///<   weight without master, m and v (the stream's part, part + 1, part + 2)
+  global_norm,   ///< (gradients...) {max_norm} -> norm f32[], clip f32[], finite i32[]; clip =
+                 ///<   min(1, max_norm / (norm + 1e-6)), 1 when max_norm is 0; finite: norm is
+  unscale_norm,  ///< (norm f32[], inverse f32[]) {max_norm} -> norm * inverse, the clip that scales
+                 ///<   gradients of that norm back: inverse * min(1, max_norm / (result + 1e-6))
+  apply_gate,    ///< (finite i32[], wanted i32[]) -> i32[]: 1 when both are non-zero
+  adamw,         ///< (weight, gradient, m, v, master?, lr, correction1, correction2, clip?, apply?,
+                 ///<   draw?) {beta1, beta2, eps, weight_decay, seed, stream}
+                 ///<   -> versions of weight, m, v, master?; unchanged when apply is 0. With a
+                 ///<   master the weight is the master rounded to nearest; `draw` rounds a bf16
+                 ///<   weight without master, m and v (the stream's part, part + 1, part + 2)
 
   // Asynchronous copies between spaces: start on a copy lane, wait before the first reader.
   copy_start,  ///< (a) {space} -> copy of a in space, token

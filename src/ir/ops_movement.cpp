@@ -97,6 +97,21 @@ Types infer_view(const OpArguments& a) {
 
 Types infer_same(const OpArguments& a) { return {in(a, 0)}; }
 
+Types infer_write_rows(const OpArguments& a) {
+  TensorType whole = in(a, 1);
+  check_operands(whole.shape.rank() >= 1, a);
+  const std::int64_t rows = has(a, 0) ? in(a, 0).shape[0] : a.attributes.integer("rows");
+  const auto begin = a.attributes.integer("begin");
+  check_operands(begin >= 0 && begin + whole.shape[0] <= rows, a);
+  whole.shape.set(0, rows);
+  check_operands(!has(a, 0) || in(a, 0) == whole, a);
+  return {whole};
+}
+
+OpCost cost_write_rows(const OpArguments& a, std::span<const TensorType>) {
+  return {0, 2 * in(a, 1).bytes()};
+}
+
 void broadcast_gradient(GradientContext& context) {
   Elementary e(context.builder, backward_name(context));
   const Shape from = e.shape(context.node.inputs[0]);
@@ -194,6 +209,13 @@ std::span<const OpDef> movement() {
       mover(Op::permute, "permute", 1, infer_permute, permute_gradient),
       mover(Op::slice, "slice", 1, infer_slice, slice_gradient),
       mover(Op::concat, "concat", 2, infer_concat, concat_gradient),
+      OpDef{.op = Op::write_rows,
+            .name = "write_rows",
+            .min_inputs = 2,
+            .max_inputs = 2,
+            .infer = infer_write_rows,
+            .cost = cost_write_rows,
+            .aliasing = kVersion},
       constant(Op::one_hot, "one_hot", 1, infer_one_hot),
       constant(Op::document_mask, "document_mask", 1, infer_document_mask),
       constant(Op::fill, "fill", 0, infer_fill),

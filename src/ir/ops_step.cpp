@@ -14,6 +14,12 @@ Types infer_global_norm(const OpArguments& a) {
   return {{DType::f32, {}}, {DType::f32, {}}, {DType::i32, {}}};
 }
 
+Types infer_unscale_norm(const OpArguments& a) {
+  const TensorType number{DType::f32, {}};
+  check_operands(in(a, 0) == number && in(a, 1) == number && a.attributes.has("max_norm"), a);
+  return {number, number};
+}
+
 Types infer_apply_gate(const OpArguments& a) {
   const TensorType flag{DType::i32, {}};
   check_operands(in(a, 0) == flag && in(a, 1) == flag, a);
@@ -83,6 +89,15 @@ std::span<const OpDef> steps() {
             .max_outputs = 3,
             .infer = infer_global_norm,
             .cost = cost_global_norm,
+            .precision = Precision::keep},
+      OpDef{.op = Op::unscale_norm,
+            .name = "unscale_norm",
+            .min_inputs = 2,
+            .max_inputs = 2,
+            .min_outputs = 2,
+            .max_outputs = 2,
+            .infer = infer_unscale_norm,
+            .cost = cost_elementwise,
             .precision = Precision::keep},
       OpDef{.op = Op::apply_gate,
             .name = "apply_gate",

@@ -37,11 +37,13 @@ class Verifier {
            static_cast<std::int64_t>(id) < graph_.value_count();
   }
 
-  std::string describe(const Node& node) const {
-    const std::string name = node.outputs.empty() || !exists(node.outputs[0])
-                                 ? std::string("?")
-                                 : graph_.value(node.outputs[0]).name;
-    return fmt::format("graph '{}', node '%{} = {}'", graph_.name(), name, op_def(node.op).name);
+  auto describe(const Node& node) const {
+    return Late{[this, &node] {
+      const bool named = !node.outputs.empty() && exists(node.outputs[0]);
+      return fmt::format("graph '{}', node '%{} = {}'", graph_.name(),
+                         named ? graph_.value(node.outputs[0]).name : std::string("?"),
+                         op_def(node.op).name);
+    }};
   }
 
   void find_producers() {
@@ -90,7 +92,8 @@ class Verifier {
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       const TensorType& actual = graph_.value(node.outputs[i]).type;
       check(actual == expected[i], "{}: result {} is {}, the shape rule says {}", describe(node), i,
-            actual.to_string(), expected[i].to_string());
+            Late{[&] { return actual.to_string(); }},
+            Late{[&, i] { return expected[i].to_string(); }});
     }
   }
 

@@ -7,6 +7,8 @@
 #include "passes/autodiff.h"
 #include "passes/chunk_loss.h"
 #include "passes/extract.h"
+#include "passes/loss_scale.h"
+#include "passes/mlp_chunks.h"
 #include "passes/precision.h"
 #include "passes/recompute.h"
 
@@ -21,8 +23,12 @@ std::vector<Pass> training_passes(const Settings& settings) {
       autodiff_pass(gradient_dtype(settings.precision), settings.run.seed),
       // Updates read complete gradients, so they come after all of backward.
       adamw_pass(settings.optimizer, settings.run.seed),
-      // Last of the rewrites: a pass after it that merged equal nodes would undo it.
+      // fp16: what the update divides by was multiplied into the loss.
+      loss_scale_pass(needs_loss_scale(settings.precision)),
+      // After it nothing may merge equal nodes: that would undo it.
       recompute_pass(settings.recompute),
+      // What is computed again in backward can be in tiles there; what is kept is kept whole.
+      mlp_chunks_pass(settings.mlp_chunks, settings.run.seed),
   };
 }
 
@@ -44,7 +50,9 @@ Graph frozen(Graph graph) {
 /// The loss without gradients.
 Graph evaluation_graph(const Graph& loss, const Settings& settings) {
   return run_passes(frozen(loss),
-                    {precision_pass(settings.precision), chunk_loss_pass(settings.loss)}, nullptr);
+                    {precision_pass(settings.precision), chunk_loss_pass(settings.loss),
+                     mlp_chunks_pass(settings.mlp_chunks, settings.run.seed)},
+                    nullptr);
 }
 
 Graph evaluation_program(const Graph& graph, std::int64_t length) {
@@ -112,6 +120,16 @@ class StepCompiler {
 StepModule compile_step(const ModelConfig& config, const StepRequest& request,
                         const Settings& settings, PipelineTrace* trace) {
   return StepCompiler(config, request, settings, trace).run();
+}
+
+Graph graph_before_recompute(const ModelConfig& config, const StepRequest& request,
+                             const Settings& settings) {
+  std::vector<Pass> passes = training_passes(settings);
+  const auto recompute = std::find_if(passes.begin(), passes.end(),
+                                      [](const Pass& pass) { return pass.name == "recompute"; });
+  passes.erase(recompute, passes.end());
+  const BatchCapacity batch{request.rows, request.lengths.back()};
+  return run_passes(build_loss(config, batch, request.rope_positions), passes, nullptr);
 }
 
 StepModule compile_evaluation(const ModelConfig& config, const StepRequest& request,

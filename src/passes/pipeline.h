@@ -36,6 +36,10 @@ StepModule compile_evaluation(const ModelConfig& config, const StepRequest& requ
 StepModule compile_generation(const ModelConfig& config, GenerationCapacity capacity,
                               const Settings& settings);
 
+/// The training graph of the longest bucket as the recompute pass gets it.
+Graph graph_before_recompute(const ModelConfig& config, const StepRequest& request,
+                             const Settings& settings);
+
 /// The passes that make a training graph out of a loss graph, in order.
 std::vector<Pass> training_passes(const Settings& settings);
 

@@ -4,43 +4,19 @@
 #include <cmath>
 
 #include "ir/op.h"
+#include "passes/recompute_clones.h"
+#include "passes/recompute_limit.h"
 
 namespace snug {
 namespace {
 
 std::size_t at(ValueId id) { return static_cast<std::size_t>(id); }
 
-constexpr std::string_view kSuffix = "/again";
-
 int layer_count(const Graph& graph) {
   int last = -1;
   for (const Node& node : graph.nodes) last = std::max(last, node.layer);
   return last + 1;
 }
-
-/// Forward values by producer, and who reads them.
-struct ForwardValues {
-  explicit ForwardValues(const Graph& graph)
-      : producer(static_cast<std::size_t>(graph.value_count()), -1),
-        read_by_backward(producer.size(), false),
-        crosses_layers(producer.size(), false) {
-    for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
-      const Node& node = graph.nodes[n];
-      const bool forward = node.phase == Phase::forward;
-      for (const ValueId id : node.inputs) {
-        if (!exists(id) || producer[at(id)] < 0) continue;
-        const Node& made_by = graph.nodes[static_cast<std::size_t>(producer[at(id)])];
-        if (!forward) read_by_backward[at(id)] = true;
-        if (forward && made_by.layer != node.layer) crosses_layers[at(id)] = true;
-      }
-      if (!forward) continue;
-      for (const ValueId id : node.outputs) producer[at(id)] = static_cast<std::int32_t>(n);
-    }
-  }
-  std::vector<std::int32_t> producer;  ///< forward node; -1 for inputs and backward's values
-  std::vector<bool> read_by_backward;
-  std::vector<bool> crosses_layers;
-};
 
 /// For each value whether backward may read it as it is.
 class KeepRule {
@@ -111,66 +87,12 @@ class KeepRule {
   int layers_;
 };
 
-/// Rebuilds the node list with clones before their first reader in backward.
-class Cloner {
- public:
-  Cloner(Graph& graph, std::vector<bool> keep)
-      : graph_(graph),
-        keep_(std::move(keep)),
-        old_(std::move(graph.nodes)),
-        producer_(keep_.size(), -1),
-        clone_(keep_.size(), kNoValue) {
-    for (std::size_t n = 0; n < old_.size(); ++n) {
-      if (old_[n].phase != Phase::forward) continue;
-      for (const ValueId id : old_[n].outputs) producer_[at(id)] = static_cast<std::int32_t>(n);
-    }
-  }
-
-  void run() {
-    for (const Node& original : old_) {
-      Node node = original;
-      if (node.phase != Phase::forward) {
-        for (ValueId& id : node.inputs) id = available(id);
-      }
-      graph_.nodes.push_back(std::move(node));
-    }
-  }
-
- private:
-  /// The value a backward node reads instead of `id`: itself when kept, else its clone.
-  ValueId available(ValueId id) {
-    if (!exists(id) || at(id) >= keep_.size() || keep_[at(id)]) return id;
-    if (!exists(clone_[at(id)])) clone(static_cast<std::size_t>(producer_[at(id)]));
-    return clone_[at(id)];
-  }
-
-  void clone(std::size_t position) {
-    Node node = old_[position];
-    node.phase = Phase::backward;
-    for (ValueId& id : node.inputs) id = available(id);
-    for (ValueId& out : node.outputs) {
-      Value copy = graph_.value(out);
-      copy.name += kSuffix;
-      if (exists(copy.base)) copy.base = available(copy.base);
-      const ValueId cloned = graph_.add_value(std::move(copy));
-      clone_[at(out)] = cloned;
-      out = cloned;
-    }
-    graph_.nodes.push_back(std::move(node));
-  }
-
-  Graph& graph_;
-  std::vector<bool> keep_;
-  std::vector<Node> old_;
-  std::vector<std::int32_t> producer_;
-  std::vector<ValueId> clone_;
-};
-
 Graph run(Graph graph, const RecomputeOptions& options) {
   if (options.policy == RecomputeOptions::Policy::off) return graph;
-  std::vector<bool> keep = KeepRule(graph, options).kept();
-  Cloner(graph, std::move(keep)).run();
-  return graph;
+  const std::vector<bool> keep = options.policy == RecomputeOptions::Policy::limit
+                                     ? kept_under_limit(graph, options.number)
+                                     : KeepRule(graph, options).kept();
+  return with_clones(std::move(graph), keep);
 }
 
 }  // namespace
@@ -188,24 +110,37 @@ bool is_automatic(const RecomputeOptions& options) {
   return options.policy == RecomputeOptions::Policy::automatic;
 }
 
-std::vector<RecomputeOptions> recompute_candidates(std::int64_t layers) {
-  using Policy = RecomputeOptions::Policy;
-  std::vector<RecomputeOptions> candidates = {{Policy::off, 0}, {Policy::cheap, 0}};
-  for (std::int64_t k = std::min<std::int64_t>(layers, 4); k >= 2; --k) {
-    candidates.push_back({Policy::every, k});
-  }
-  candidates.push_back({Policy::keep_attention, 0});
-  candidates.push_back({Policy::every_block, 0});
-  if (layers >= 4) candidates.push_back({Policy::sqrt, 0});
-  return candidates;
+std::optional<std::int64_t> limit_of(const RecomputeOptions& options) {
+  if (options.policy != RecomputeOptions::Policy::limit) return std::nullopt;
+  return options.number;
+}
+
+RecomputeOptions automatic_recompute() { return {RecomputeOptions::Policy::automatic, 0}; }
+
+RecomputeOptions nothing_recomputed() { return {RecomputeOptions::Policy::off, 0}; }
+
+RecomputeOptions recompute_under(std::int64_t bytes) {
+  return {RecomputeOptions::Policy::limit, bytes};
 }
 
 std::int64_t recomputed_flops(const Graph& graph) {
   std::int64_t flops = 0;
   for (const Node& node : graph.nodes) {
-    if (!node.outputs.empty() && graph.value(node.outputs.front()).name.ends_with(kSuffix)) {
-      flops += cost_of(graph, node).flops;
-    }
+    if (node.outputs.empty()) continue;
+    const std::string& name = graph.value(node.outputs.front()).name;
+    if (name.find(kRecomputedSuffix) != std::string::npos) flops += cost_of(graph, node).flops;
+  }
+  return flops;
+}
+
+std::int64_t forward_flops(const Graph& graph) {
+  std::int64_t flops = 0;
+  for (const Node& node : graph.nodes) {
+    if (node.phase == Phase::forward) flops += cost_of(graph, node).flops;
+    if (node.op != Op::head_loss_grad) continue;
+    // One product of hidden states and head, whichever gradients the visit gives.
+    const Shape& x = graph.value(node.inputs[0]).type.shape;
+    flops += 2 * x.elements() * graph.value(node.inputs[1]).type.shape[0];
   }
   return flops;
 }

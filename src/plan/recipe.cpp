@@ -1,42 +1,30 @@
 #include "plan/recipe.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "core/text.h"
-#include "ir/op.h"
+#include "passes/nominal_cost.h"
 #include "passes/recompute.h"
 
 namespace snug {
 namespace {
 
-/// Nominal rates of a core: they order candidates; nothing is promised by them.
-constexpr double kFlopsPerSecond = 2e11;
-constexpr double kBytesPerSecond = 2e10;
-
 /// Advice does not cut rows below this.
 constexpr std::int64_t kShortestRows = 64;
-
-double seconds_of(const Graph& graph) {
-  double seconds = 0;
-  for (const Node& node : graph.nodes) {
-    const OpCost cost = cost_of(graph, node);
-    seconds += std::max(static_cast<double>(cost.flops) / kFlopsPerSecond,
-                        static_cast<double>(cost.bytes) / kBytesPerSecond);
-  }
-  return seconds;
-}
 
 /// A step of `accumulation` micro-batches of the longest bucket.
 double step_seconds(const StepModule& module, std::int64_t accumulation) {
   const StepScript::Bucket& bucket = module.script.buckets.back();
   const auto seconds = [&](std::int32_t program) {
-    return program < 0 ? 0.0 : seconds_of(module.programs[static_cast<std::size_t>(program)].graph);
+    if (program < 0) return 0.0;
+    return nominal_seconds(module.programs[static_cast<std::size_t>(program)].graph);
   };
   if (bucket.whole_step >= 0) return seconds(bucket.whole_step);
   return seconds(bucket.first) + static_cast<double>(accumulation - 1) * seconds(bucket.next) +
          seconds(module.script.update);
 }
+
+}  // namespace
 
 StepRequest step_request(const RecipeRequest& request, std::int64_t micro_rows,
                          std::int64_t accumulation) {
@@ -46,47 +34,6 @@ StepRequest step_request(const RecipeRequest& request, std::int64_t micro_rows,
           .evaluate = request.evaluate,
           .rope_positions = request.rope_positions};
 }
-
-std::vector<std::int64_t> micro_candidates(const BatchShape& shape) {
-  if (shape.micro) return {*shape.micro};
-  std::vector<std::int64_t> candidates;
-  for (std::int64_t micro = shape.rows; micro >= 1; --micro) {
-    if (shape.rows % micro == 0) candidates.push_back(micro);
-  }
-  return candidates;
-}
-
-/// One way to run the step, not yet planned.
-struct Candidate {
-  Settings settings;
-  std::int64_t micro = 1;
-  double seconds = 0;
-};
-
-/// All ways, fastest first; among equals the larger micro-batch, then less recomputing.
-std::vector<Candidate> list_candidates(const RecipeRequest& request, const BatchShape& shape) {
-  std::vector<Candidate> candidates;
-  for (const std::int64_t micro : micro_candidates(shape)) {
-    auto policies = recompute_candidates(request.config.num_hidden_layers);
-    if (!is_automatic(request.settings.recompute)) policies = {request.settings.recompute};
-    for (const auto& policy : policies) {
-      Candidate candidate{request.settings, micro, 0};
-      candidate.settings.recompute = policy;
-      const std::int64_t accumulation = shape.rows / micro;
-      StepRequest step = step_request(request, micro, accumulation);
-      step.lengths = {step.lengths.back()};
-      step.evaluate = false;
-      candidate.seconds = step_seconds(
-          compile_step(request.config, step, candidate.settings, nullptr), accumulation);
-      const auto slower = [&](const Candidate& other) { return candidate.seconds < other.seconds; };
-      const auto place = std::find_if(candidates.begin(), candidates.end(), slower);
-      candidates.insert(place, std::move(candidate));
-    }
-  }
-  return candidates;
-}
-
-}  // namespace
 
 Recipe compile_recipe(const RecipeRequest& request, const Settings& settings,
                       std::int64_t micro_rows, const KernelSource& kernels, PipelineTrace* trace) {
@@ -102,38 +49,6 @@ Recipe compile_recipe(const RecipeRequest& request, const Settings& settings,
   recipe.needed_bytes = recipe.plan.arena(Space::device).bytes + request.outside_bytes;
   recipe.fits = recipe.needed_bytes <= request.budget_bytes;
   return recipe;
-}
-
-Recipe choose_recipe(const RecipeRequest& request, const KernelSource& kernels,
-                     PipelineTrace* trace) {
-  const BatchShape shape = resolve_batch(request.settings);
-  const std::vector<std::int64_t> micros = micro_candidates(shape);
-  const bool open = is_automatic(request.settings.recompute);
-  auto policies = recompute_candidates(request.config.num_hidden_layers);
-  if (!open) policies = {request.settings.recompute};
-  const auto plan = [&](const auto& policy, std::int64_t micro) {
-    Settings settings = request.settings;
-    settings.recompute = policy;
-    return compile_recipe(request, settings, micro, kernels, trace);
-  };
-  // The largest micro-batch with the least recomputing is the fastest there is: mostly it fits.
-  Recipe best = plan(policies.front(), micros.front());
-  if (best.fits || (micros.size() == 1 && policies.size() == 1)) return best;
-  // The smallest micro-batch with the most recomputing needs least: mostly, when it does not fit,
-  // nothing does.
-  const auto keep_smaller = [&](Recipe recipe) {
-    if (recipe.needed_bytes < best.needed_bytes) best = std::move(recipe);
-  };
-  const std::size_t most = policies.size() - std::min<std::size_t>(policies.size(), 2);
-  for (std::size_t p = most; p < policies.size(); ++p) {
-    keep_smaller(plan(policies[p], micros.back()));
-  }
-  if (!best.fits) return best;
-  for (const Candidate& candidate : list_candidates(request, shape)) {
-    Recipe recipe = compile_recipe(request, candidate.settings, candidate.micro, kernels, trace);
-    if (recipe.fits) return recipe;
-  }
-  return best;
 }
 
 namespace {
@@ -152,9 +67,8 @@ std::vector<Change> single_changes(const RecipeRequest& request) {
     changes.push_back(std::move(change));
   };
   if (!is_automatic(request.settings.recompute)) {
-    add("activation_checkpointing=auto", [](RecipeRequest& r) {
-      r.settings.recompute = recompute_candidates(r.config.num_hidden_layers).back();
-    });
+    add("activation_checkpointing=auto",
+        [](RecipeRequest& r) { r.settings.recompute = automatic_recompute(); });
   }
   const BatchShape shape = resolve_batch(request.settings);
   if (shape.micro && *shape.micro > 1) {
@@ -169,7 +83,7 @@ std::vector<Change> single_changes(const RecipeRequest& request) {
     add("master_weights=none",
         [](RecipeRequest& r) { r.settings.precision.master_weights = MasterWeights::none; });
   }
-  if (!request.settings.precision.bf16) {
+  if (!request.settings.precision.bf16 && !request.settings.precision.fp16) {
     add("bf16=true", [](RecipeRequest& r) { r.settings.precision.bf16 = true; });
   }
   return changes;

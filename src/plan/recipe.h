@@ -38,13 +38,20 @@ struct Recipe {
   bool fits = false;
 };
 
+/// What compile_step is asked for with micro-batches of `micro_rows`.
+StepRequest step_request(const RecipeRequest& request, std::int64_t micro_rows,
+                         std::int64_t accumulation);
+
 /// Compiles and plans one recipe whose settings leave nothing open.
 Recipe compile_recipe(const RecipeRequest& request, const Settings& settings,
                       std::int64_t micro_rows, const KernelSource& kernels, PipelineTrace* trace);
 
-/// The fastest recipe that fits, by the cost model: larger micro-batches before more recomputing.
-/// When none fits, the one that needs the least memory, with `fits` false. Every choice keeps the
-/// global batch and is exact or reordered. UserError when the batch keys contradict each other.
+/// The fastest recipe that fits, by nominal rates: where the micro-batch is open, of all that
+/// divide the step; where recomputing is open, with as little of it as the budget allows (its key
+/// is then `false` or a byte limit). When none fits, the one that needs the least memory, with
+/// `fits` false. Every choice keeps the global batch and is exact or reordered. UserError when the
+/// batch keys contradict each other, or when no micro-batch stays below a given limit of
+/// activations.
 Recipe choose_recipe(const RecipeRequest& request, const KernelSource& kernels,
                      PipelineTrace* trace);
 

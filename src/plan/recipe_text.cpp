@@ -9,6 +9,7 @@ std::string describe_recipe(const Recipe& recipe) {
   const Settings& settings = recipe.settings;
   const auto& precision = settings.precision;
   std::string type = "fp32";
+  if (precision.fp16) type = "fp16 + fp32 master";
   if (precision.bf16) {
     type = precision.master_weights == MasterWeights::fp32 ? "bf16 + fp32 master"
                                                            : "bf16, stochastic rounding";

@@ -24,6 +24,22 @@ struct Content {
 std::size_t at(Lane lane) { return static_cast<std::size_t>(lane); }
 
 class ProgramVerifier {
+  auto owner_name(std::int32_t owner) const {
+    return Late{[this, owner]() -> std::string {
+      if (owner == kScratchOwner) return "scratch";
+      if (owner == kNoOwner) return "nothing";
+      if (owner < 0) return plan_.roots[static_cast<std::size_t>(-2 - owner)].name;
+      return graph_.value(program_.storages[static_cast<std::size_t>(owner)].root).name;
+    }};
+  }
+
+  auto describe(std::int32_t index) const {
+    return Late{[this, index] {
+      return fmt::format("instruction {} ({})", index,
+                         op_def(graph_.nodes[static_cast<std::size_t>(index)].op).name);
+    }};
+  }
+
  public:
   ProgramVerifier(const Plan& plan, std::int32_t index)
       : plan_(plan),
@@ -157,18 +173,6 @@ class ProgramVerifier {
     check(known_[static_cast<std::size_t>(index)][at(lane)] >= earlier,
           "program '{}': {} does not wait for {} on lane {}, and they touch the same bytes", name_,
           describe(index), describe(earlier), name_of(lane));
-  }
-
-  std::string owner_name(std::int32_t owner) const {
-    if (owner == kScratchOwner) return "scratch";
-    if (owner == kNoOwner) return "nothing";
-    if (owner < 0) return plan_.roots[static_cast<std::size_t>(-2 - owner)].name;
-    return graph_.value(program_.storages[static_cast<std::size_t>(owner)].root).name;
-  }
-
-  std::string describe(std::int32_t index) const {
-    return fmt::format("instruction {} ({})", index,
-                       op_def(graph_.nodes[static_cast<std::size_t>(index)].op).name);
   }
 
   const Plan& plan_;

@@ -21,6 +21,7 @@ constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kScheduler = "scheduler.json";
 constexpr const char* kRandom = "rng_state.json";
 constexpr const char* kData = "dataloader_state.json";
+constexpr const char* kScaler = "scaler.json";
 constexpr const char* kTrainer = "trainer_state.json";
 
 std::span<std::byte> bytes_of(const Executor& executor, std::string_view name) {
@@ -42,6 +43,7 @@ void add_state_texts(std::map<std::string, std::string>& texts, const Progressio
   texts[kTrainer] = p.trainer.to_json();
   texts[kScheduler] =
       Json{{"applied_steps", p.applied}, {"last_lr", p.learning_rate}}.dump(2) + "\n";
+  if (p.loss_scale) texts[kScaler] = p.loss_scale->to_json();
   texts[kRandom] = Json{{"generator", "philox4x32-10"}, {"seed", p.seed}}.dump(2) + "\n";
   texts[kData] = Json{{"epoch", p.data.epoch},
                       {"step_in_epoch", p.data.step_in_epoch},
@@ -123,6 +125,10 @@ Progression read_progression(const fs::path& folder) {
     p.learning_rate = json.at("last_lr").get<double>();
   });
   read(kRandom, [&](const Json& json) { p.seed = json.at("seed").get<std::int64_t>(); });
+  if (fs::exists(folder / kScaler)) {
+    const fs::path scaler = folder / kScaler;
+    p.loss_scale = LossScale::from_json(read_text(scaler), scaler.string());
+  }
   read(kData, [&](const Json& json) {
     p.data.epoch = json.at("epoch").get<std::int64_t>();
     p.data.step_in_epoch = json.at("step_in_epoch").get<std::int64_t>();

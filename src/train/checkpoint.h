@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "exec/executor.h"
 #include "plan/recipe.h"
+#include "train/loss_scale.h"
 #include "train/trainer_state.h"
 
 namespace snug {
@@ -36,6 +38,7 @@ struct Progression {
   std::int64_t applied = 0;  ///< updates applied: t and the schedule count these
   std::int64_t seed = 0;
   double learning_rate = 0;
+  std::optional<LossScale> loss_scale;  ///< of fp16
 };
 
 /// Saves weights and state of an executor's run-scoped values.

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "data/packing.h"
 #include "exec/host_memory.h"
 #include "io/file.h"
 #include "io/model_files.h"
@@ -65,6 +66,17 @@ TokenRules token_rules(const Settings& settings, const ModelConfig& config) {
           .vocab_size = config.vocab_size};
 }
 
+namespace {
+
+void pack_rows(const DataSettings& settings, DataSource& data) {
+  if (settings.packing) data.train = pack(data.train, data.max_length);
+  if (settings.eval_packing.value_or(settings.packing) && data.eval.size() > 0) {
+    data.eval = pack(data.eval, data.max_length);
+  }
+}
+
+}  // namespace
+
 DataSource open_data(const Settings& settings, const ModelSource& model) {
   DataSource data;
   const fs::path tokenizer = model.folder / "tokenizer.json";
@@ -78,6 +90,7 @@ DataSource open_data(const Settings& settings, const ModelSource& model) {
   data.name = fs::path(settings.data.train_files.front()).stem().string();
   if (!settings.data.eval_files.empty()) {
     data.eval = load_dataset(settings.data.eval_files, reader, rules);
+    pack_rows(settings.data, data);
     return data;
   }
   const std::int64_t kept_back = settings.data.val_size.of(data.train.size());
@@ -86,6 +99,7 @@ DataSource open_data(const Settings& settings, const ModelSource& model) {
                settings.data.val_size.value, data.train.size());
   }
   if (kept_back > 0) data.eval = data.train.split_off(kept_back);
+  pack_rows(settings.data, data);
   return data;
 }
 

@@ -29,14 +29,16 @@ std::int32_t StepRunner::bucket_for(const Dataset& data, std::span<const std::in
   return bucket_of(lengths_, longest);
 }
 
-void StepRunner::set_scalars(double learning_rate, std::int64_t applied, std::int64_t labels) {
+void StepRunner::set_scalars(double learning_rate, std::int64_t applied, std::int64_t labels,
+                             double loss_scale) {
   const auto t = static_cast<double>(applied + 1);
   const auto& optimizer = recipe_.settings.optimizer;
   set("scalar/lr", static_cast<float>(learning_rate));
   set("scalar/correction1", static_cast<float>(1.0 - std::pow(optimizer.adam_beta1, t)));
   set("scalar/correction2", static_cast<float>(1.0 - std::pow(optimizer.adam_beta2, t)));
-  const double weight = labels == 0 ? 0.0 : 1.0 / static_cast<double>(labels);
+  const double weight = labels == 0 ? 0.0 : loss_scale / static_cast<double>(labels);
   set("scalar/loss_weight", static_cast<float>(weight));
+  set("scalar/inverse_scale", static_cast<float>(1.0 / loss_scale));
   set("scalar/apply", static_cast<std::int32_t>(labels > 0 ? 1 : 0));
 }
 
@@ -51,12 +53,12 @@ void StepRunner::fill(std::int32_t program, const Dataset& data, std::span<const
 void StepRunner::read_outcome(std::int32_t program, StepOutcome& outcome) const {
   outcome.grad_norm = executor_.value<float>(program, "metric/grad_norm")[0];
   outcome.applied = executor_.value<std::int32_t>(program, "metric/applied")[0] != 0;
-  outcome.finite = executor_.value<std::int32_t>(program, "metric/finite")[0] != 0 &&
-                   std::isfinite(outcome.loss_sum);
+  outcome.overflowed = executor_.value<std::int32_t>(program, "metric/finite")[0] == 0;
+  outcome.finite = !outcome.overflowed && std::isfinite(outcome.loss_sum);
 }
 
 StepOutcome StepRunner::train(const Dataset& data, std::span<const std::int64_t> rows,
-                              double learning_rate, std::int64_t applied) {
+                              double learning_rate, std::int64_t applied, double loss_scale) {
   StepOutcome outcome;
   for (const std::int64_t row : rows) {
     outcome.labels += data.label_count(row);
@@ -69,7 +71,7 @@ StepOutcome StepRunner::train(const Dataset& data, std::span<const std::int64_t>
     slot_buckets_.push_back(bucket_for(data, slot_rows(rows, slot)));
   }
   recipe_.module->script.expand(slot_buckets_, calls_);
-  set_scalars(learning_rate, applied, outcome.labels);
+  set_scalars(learning_rate, applied, outcome.labels, loss_scale);
   for (const ScriptCall& call : calls_) {
     const std::int64_t slot = std::max(call.slot, 0);
     set("scalar/draw", applied | (slot << 32));

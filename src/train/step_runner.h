@@ -19,6 +19,7 @@ struct StepOutcome {
   std::int64_t tokens = 0;  ///< tokens read, padding not counted
   double grad_norm = 0;     ///< before clipping
   bool finite = true;       ///< loss and gradients
+  bool overflowed = false;  ///< gradients are not finite
   bool applied = true;      ///< weights were updated
   double loss() const { return labels == 0 ? 0.0 : loss_sum / static_cast<double>(labels); }
 };
@@ -36,9 +37,10 @@ class StepRunner {
   StepRunner(const Recipe& recipe, Executor& executor);
 
   /// One step on `rows` (at most rows_per_step) of `data` with this learning rate, after `applied`
-  /// applied updates. A step without a label is played as skipped.
+  /// applied updates, gradients multiplied by `loss_scale` until they are used. A step without a
+  /// label is played as skipped.
   StepOutcome train(const Dataset& data, std::span<const std::int64_t> rows, double learning_rate,
-                    std::int64_t applied);
+                    std::int64_t applied, double loss_scale = 1);
   /// The loss of all rows of `data`, in order.
   EvaluationOutcome evaluate(const Dataset& data);
 
@@ -48,7 +50,8 @@ class StepRunner {
   void set(std::string_view name, T value) {
     if (executor_.plan().has_location(name)) executor_.value<T>(name)[0] = value;
   }
-  void set_scalars(double learning_rate, std::int64_t applied, std::int64_t labels);
+  void set_scalars(double learning_rate, std::int64_t applied, std::int64_t labels,
+                   double loss_scale);
   /// Fills the inputs of `program` with the rows of one micro-batch.
   void fill(std::int32_t program, const Dataset& data, std::span<const std::int64_t> rows,
             std::int64_t length);

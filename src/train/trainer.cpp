@@ -14,6 +14,7 @@
 #include "io/atomic_folder.h"
 #include "io/checkpoints.h"
 #include "io/file.h"
+#include "passes/precision.h"
 #include "plan/recipe_text.h"
 #include "train/weights.h"
 
@@ -64,6 +65,9 @@ std::uint64_t fingerprint(const Dataset& data) {
   for (std::int64_t row = 0; row < data.size(); ++row) {
     for (const std::int32_t id : data.ids(row)) mix(static_cast<std::uint32_t>(id));
     for (const std::int32_t label : data.labels(row)) mix(static_cast<std::uint32_t>(label));
+    for (const std::int32_t document : data.documents(row).subspan(1)) {
+      mix(static_cast<std::uint32_t>(document));
+    }
   }
   return hash;
 }
@@ -107,7 +111,7 @@ void Trainer::choose() {
   if (!recipe_->fits) {
     throw DoesNotFit(describe_misfit(request, *recipe_, advise(request, *recipe_, *kernels_, 5)));
   }
-  set_stored_dtype(model_, settings_.precision.bf16 ? DType::bf16 : DType::f32);
+  set_stored_dtype(model_, stored_dtype(settings_.precision));
   order_ = std::make_unique<EpochOrder>(
       data_.train.size(), recipe_->rows_per_step, settings_.data.order,
       static_cast<std::uint64_t>(settings_.data.data_seed.value_or(settings_.run.seed)));
@@ -131,6 +135,7 @@ void Trainer::choose() {
   at_.trainer.save_steps = save_every_;
   at_.trainer.train_batch_size = recipe_->micro_rows;
   at_.seed = settings_.run.seed;
+  if (needs_loss_scale(settings_.precision)) at_.loss_scale.emplace();
   at_.data = {.epoch = 0,
               .step_in_epoch = 0,
               .rows = data_.train.size(),
@@ -177,6 +182,8 @@ void Trainer::load_start_state() {
     const Progression before = load_checkpoint(resume_from_, *recipe_, *executor_);
     const Progression planned = at_;
     at_ = before;
+    if (!needs_loss_scale(settings_.precision)) at_.loss_scale.reset();
+    if (needs_loss_scale(settings_.precision) && !at_.loss_scale) at_.loss_scale.emplace();
     at_.trainer.max_steps = planned.trainer.max_steps;
     at_.trainer.num_train_epochs = planned.trainer.num_train_epochs;
     at_.trainer.logging_steps = planned.trainer.logging_steps;
@@ -225,14 +232,24 @@ void Trainer::train_step() {
   }
   const auto start = std::chrono::steady_clock::now();
   const double learning_rate = rate_->at(at_.applied);
-  const StepOutcome outcome =
-      runner_->train(data_.train, order_->step(at_.data.step_in_epoch), learning_rate, at_.applied);
+  const double scale = at_.loss_scale ? at_.loss_scale->scale() : 1.0;
+  const StepOutcome outcome = runner_->train(data_.train, order_->step(at_.data.step_in_epoch),
+                                             learning_rate, at_.applied, scale);
   after_step(outcome, learning_rate, seconds_since(start));
 }
 
 void Trainer::after_step(const StepOutcome& outcome, double learning_rate, double seconds) {
   constexpr std::int64_t kMostSkipped = 10;
-  if (!outcome.finite) {
+  const bool overflowed = at_.loss_scale && outcome.overflowed;
+  if (overflowed) {
+    const double scale = at_.loss_scale->scale();
+    progress_->finish();
+    talk_.out << fmt::format(
+        "step {}: the gradients overflowed at a loss scale of {}; the update was skipped\n",
+        at_.trainer.global_step + 1, scale);
+  }
+  if (at_.loss_scale && outcome.labels > 0) at_.loss_scale->update(!outcome.overflowed);
+  if (!outcome.finite && !overflowed) {
     ++skipped_in_a_row_;
     const std::string what = fmt::format(
         "step {}: the loss or a gradient is not finite (loss {}, "
@@ -246,7 +263,7 @@ void Trainer::after_step(const StepOutcome& outcome, double learning_rate, doubl
           what);
     }
     talk_.out << what << "\n";
-  } else {
+  } else if (outcome.finite) {
     skipped_in_a_row_ = 0;
   }
   if (outcome.applied) ++at_.applied;
@@ -325,23 +342,28 @@ void Trainer::write_metrics(const StepOutcome& outcome, double learning_rate, do
   const std::int32_t update =
       calls.whole_step >= 0 ? calls.whole_step : recipe_->module->script.update;
   const std::int64_t planned = recipe_->plan.arena(Space::device).bytes;
-  metrics_->write(
-      {{"step", at_.trainer.global_step},
-       {"epoch", at_.trainer.epoch},
-       {"loss", outcome.loss()},
-       {"grad_norm", outcome.grad_norm},
-       {"learning_rate", learning_rate},
-       {"applied", outcome.applied},
-       {"num_input_tokens_seen", at_.trainer.num_input_tokens_seen},
-       {"tokens_per_second", static_cast<double>(outcome.tokens) / seconds},
-       {"step_ms", seconds * 1e3},
-       {"memory/planned_peak", planned},
-       {"memory/peak", executor_->used_peak(Space::device)},
-       {"memory/reserved", executor_->arenas()[Space::device].bytes()},
-       {"memory/forward/peak", executor_->used_peak(micro, Phase::forward, Space::device)},
-       {"memory/backward/peak", executor_->used_peak(micro, Phase::backward, Space::device)},
-       {"memory/optimizer/peak", executor_->used_peak(update, Phase::update, Space::device)},
-       {"memory/rss", resident_bytes()}});
+  nlohmann::ordered_json row = {
+      {"step", at_.trainer.global_step},
+      {"epoch", at_.trainer.epoch},
+      {"loss", outcome.loss()},
+      {"grad_norm", outcome.grad_norm},
+      {"learning_rate", learning_rate},
+      {"applied", outcome.applied},
+      {"num_input_tokens_seen", at_.trainer.num_input_tokens_seen},
+      {"tokens_per_second", static_cast<double>(outcome.tokens) / seconds},
+      {"step_ms", seconds * 1e3},
+      {"memory/planned_peak", planned},
+      {"memory/peak", executor_->used_peak(Space::device)},
+      {"memory/reserved", executor_->arenas()[Space::device].bytes()},
+      {"memory/forward/peak", executor_->used_peak(micro, Phase::forward, Space::device)},
+      {"memory/backward/peak", executor_->used_peak(micro, Phase::backward, Space::device)},
+      {"memory/optimizer/peak", executor_->used_peak(update, Phase::update, Space::device)},
+      {"memory/rss", resident_bytes()}};
+  if (at_.loss_scale) {
+    row["loss_scale"] = at_.loss_scale->scale();
+    row["skipped_steps"] = at_.loss_scale->skipped();
+  }
+  metrics_->write(row);
 }
 
 std::string Trainer::effective_config() const {

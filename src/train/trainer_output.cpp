@@ -2,6 +2,7 @@
 
 #include "core/settings_load.h"
 #include "core/text.h"
+#include "data/packing.h"
 #include "model/config.h"
 #include "plan/recipe_text.h"
 #include "plan/report.h"
@@ -28,8 +29,9 @@ void Trainer::print_header() const {
       "data: {} rows · {} tokens, {} trained · longest {} · {} cut at {} · {} dropped\n",
       group_digits(rows.rows), group_digits(rows.tokens), group_digits(rows.trained_tokens),
       rows.longest, rows.cut, data_.max_length, rows.dropped);
+  if (settings_.data.packing) out << describe_packing(data_.train) << "\n";
   if (data_.eval.size() > 0) {
-    out << fmt::format("evaluation: {} rows · {} tokens\n", group_digits(data_.eval.size()),
+    out << fmt::format("evaluation: {} rows · {} tokens\n", group_digits(data_.eval.counts().rows),
                        group_digits(data_.eval.counts().tokens));
   }
   out << fmt::format("steps: {} of {} rows · output: {}\n", at_.trainer.max_steps,

@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 /// Keys that a resumed run may not change: they change its results, be it only the order of sums.
 constexpr std::array kFixedKeys = {
     "bf16",
+    "fp16",
     "master_weights",
     "gradient_dtype",
     "adam_beta1",
@@ -24,6 +25,7 @@ constexpr std::array kFixedKeys = {
     "adam_epsilon",
     "weight_decay",
     "max_grad_norm",
+    "mlp_chunks",
     "learning_rate",
     "lr_scheduler_type",
     "lr_scheduler_kwargs",

@@ -175,6 +175,11 @@ input %x $[5, 2, 20]
 input %position i32[]
 %filled = cache_write(%cache, %x, %position) : $[90, 2, 20] base=%cache @ forward
 output %filled)"},
+    ConformanceCase{"write_rows", 1, R"(
+input %whole $[90, 20]
+input %part $[7, 20]
+%written = write_rows(%whole, %part) {begin=5} : $[90, 20] base=%whole @ forward
+output %written)"},
     ConformanceCase{"silu_mul", 1, R"(
 input %gate $[37, 77]
 input %up $[37, 77]
@@ -258,6 +263,12 @@ input %b $[410, 100]
 output %norm
 output %clip
 output %finite)"},
+    ConformanceCase{"unscale_norm", 1, R"(
+input %norm f32[]
+input %inverse f32[]
+%true, %clip = unscale_norm(%norm, %inverse) {max_norm=1.0} : f32[]; f32[] @ update
+output %true
+output %clip)"},
     ConformanceCase{"apply_gate", 1, R"(
 input %finite i32[]
 input %wanted i32[]

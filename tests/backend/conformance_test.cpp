@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -169,8 +170,11 @@ Graph graph_of(const ConformanceCase& c, DType type) {
 /// attention weight, a logit's gradient), and of an fp32 sum of `length` terms.
 double tolerance(DType result, DType operands, double length) {
   const double sum = 0x1p-24 * 8 * std::sqrt(length);
-  const double inner = operands == DType::bf16 && length > 1 ? 0x1p-8 : 0.0;
-  return sum + inner + (result == DType::bf16 ? 0x1p-8 : 0x1p-22);
+  const auto last_place = [](DType type, double wide) {
+    return type == DType::bf16 ? 0x1p-8 : type == DType::f16 ? 0x1p-11 : wide;
+  };
+  const double inner = length > 1 ? last_place(operands, 0.0) : 0.0;
+  return sum + inner + last_place(result, 0x1p-22);
 }
 
 class Conformance : public ::testing::TestWithParam<std::tuple<ConformanceCase, DType>> {};
@@ -209,6 +213,28 @@ TEST_P(Conformance, AgreesWithTheReferenceWhateverTheThreads) {
   EXPECT_EQ(by_threads[1], by_threads[3]);
 }
 
+/// Cases of ops that have a kernel for fp16.
+std::vector<ConformanceCase> half_cases() {
+  const CpuBackend cpu;
+  std::vector<ConformanceCase> cases;
+  for (const ConformanceCase& c : kConformanceCases) {
+    const Op op = graph_of(c, DType::f16).nodes.front().op;
+    const auto kernels = cpu.kernels(op);
+    if (std::any_of(kernels.begin(), kernels.end(),
+                    [](const Kernel* kernel) { return kernel->name.starts_with("cpu_half_"); })) {
+      cases.push_back(c);
+    }
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(HalfKernels, Conformance,
+                         ::testing::Combine(::testing::ValuesIn(half_cases()),
+                                            ::testing::Values(DType::f16)),
+                         [](const auto& test) {
+                           return std::string(std::get<0>(test.param).name);
+                         });
+
 INSTANTIATE_TEST_SUITE_P(Kernels, Conformance,
                          ::testing::Combine(::testing::ValuesIn(kConformanceCases),
                                             ::testing::Values(DType::f32, DType::bf16)),
@@ -226,12 +252,14 @@ TEST(ConformanceSuite, HasACaseForEveryKernel) {
       if (kernel->name.starts_with("cpu_")) missing.emplace(kernel->name);
     }
   }
-  for (const ConformanceCase& c : kConformanceCases) {
-    const Graph graph = graph_of(c, DType::f32);
+  const auto run = [&](const ConformanceCase& c, DType type) {
+    const Graph graph = graph_of(c, type);
     Runner runner(graph, cpu, 1);
     runner.run();
     for (const std::string& name : runner.kernels()) missing.erase(name);
-  }
+  };
+  for (const ConformanceCase& c : kConformanceCases) run(c, DType::f32);
+  for (const ConformanceCase& c : half_cases()) run(c, DType::f16);
   EXPECT_THAT(missing, ::testing::IsEmpty());
 }
 

@@ -88,9 +88,8 @@ TEST(SettingsError, NestedMapsAreRefusedWithTheFlatKey) {
 }
 
 TEST(SettingsError, WhatIsNotInThisVersionSaysSo) {
-  EXPECT_EQ(
-      yaml_error("packing: true\n"),
-      "config.yaml:1: packing is true: Packing rows into one sequence is not in this version.");
+  EXPECT_EQ(yaml_error("neftune_noise_alpha: 5\n"),
+            "config.yaml:1: neftune_noise_alpha is 5: NEFTune's noise is not in this version.");
   EXPECT_EQ(yaml_error("finetuning_type: lora\n"),
             "config.yaml:1: finetuning_type is lora: LoRA and its family are not in this version.");
   EXPECT_EQ(yaml_error("report_to: [none, wandb]\n"),

@@ -73,7 +73,7 @@ class CpuStep {
 
   static StepModule compile(const char* key, const char* value, bool accumulate) {
     Settings settings = make_settings(std::vector<Assignment>{from_command_line(key, value)});
-    if (is_automatic(settings.recompute)) settings.recompute = recompute_candidates(2).front();
+    if (is_automatic(settings.recompute)) settings.recompute = nothing_recomputed();
     return compile_step(small_model(),
                         {.rows = kRows,
                          .lengths = {kLength},

@@ -6,6 +6,7 @@ for that and for nothing else.
 """
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -179,8 +180,41 @@ def test_eight_micro_batches_of_one_row_equal_one_of_eight(step_tool, deep, tmp_
     assert_close(single, whole, 1e-6)
 
 
+def test_packed_rows_equal_rows_apart(step_tool, deep, tmp_path):
+    apart = step_tool("gradients", *deep, tmp_path / "apart.safetensors", *PLAIN)
+    for length in (40, 64, 200):
+        packed = step_tool("gradients", *deep, tmp_path / "packed.safetensors", *PLAIN, "packing=true",
+                           f"max_length={length}")
+        assert packed.pop("flops/recomputed") == 0
+        assert_close(packed, {name: x for name, x in apart.items() if name != "flops/recomputed"}, 1e-6)
+
+
+def test_mlp_in_tiles_equals_the_whole(step_tool, deep, tmp_path):
+    plain = step_tool("gradients", *deep, tmp_path / "plain.safetensors", *PLAIN, "activation_checkpointing=true")
+    for chunks in (2, 7):
+        tiled = step_tool("gradients", *deep, tmp_path / "tiled.safetensors", *PLAIN, "activation_checkpointing=true",
+                          f"mlp_chunks={chunks}")
+        assert_close(tiled, plain, 1e-6)
+        # Products are row-invariant: only the weight gradients of the MLP are summed in another order.
+        same = [name for name in plain if torch.equal(plain[name], tiled[name])]
+        assert "metric/loss" in same and "model.layers.0.self_attn.q_proj.weight.grad" in same
+        assert "model.layers.0.mlp.down_proj.weight.grad" not in same
+
+
+def tightest_limit(tool, deep, tmp_path, *settings):
+    """Each bucket of lengths names the tightest limit for itself."""
+    limit = 1
+    for _ in range(9):
+        done = run(tool("step_tool"), "gradients", *deep, tmp_path / "out.safetensors", *settings,
+                   f"activation_checkpointing={limit}B")
+        if done.returncode == 0:
+            return limit
+        limit = int(re.search(r"tightest that works: activation_checkpointing=(\d+)B", done.stderr)[1])
+    pytest.fail("no limit works")
+
+
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
-def test_recomputing_and_threads_change_no_bit(step_tool, deep, tmp_path, bf16):
+def test_recomputing_and_threads_change_no_bit(tool, step_tool, deep, tmp_path, bf16):
     def gradients(threads, policy):
         tensors = step_tool("gradients", *deep, tmp_path / "out.safetensors", f"bf16={str(bf16).lower()}",
                             "per_device_train_batch_size=3", f"threads={threads}",
@@ -194,7 +228,8 @@ def test_recomputing_and_threads_change_no_bit(step_tool, deep, tmp_path, bf16):
 
     nothing, plain = gradients(2, "false")
     assert nothing == 0
-    for policy in ["true", "cheap", "every:2", "segments:2", "keep_attention", "sqrt"]:
+    least = tightest_limit(tool, deep, tmp_path, f"bf16={str(bf16).lower()}", "per_device_train_batch_size=3")
+    for policy in ["true", "cheap", "every:2", "segments:2", "keep_attention", "sqrt", f"{least}B", f"{least * 9 // 8}B"]:
         something, recomputed = gradients(2, policy)
         assert something > 0
         assert_same(recomputed, plain, policy)

@@ -6,7 +6,7 @@ namespace snug {
 
 CpuBackend::CpuBackend() {
   for (const auto& family : {cpu::products(), cpu::packed_products(), cpu::row_ops(),
-                             cpu::attentions(), cpu::losses(), cpu::steps()}) {
+                             cpu::attentions(), cpu::losses(), cpu::steps(), cpu::halves()}) {
     for (const Kernel& kernel : family) {
       by_op_[static_cast<std::size_t>(kernel.op)].push_back(&kernel);
     }

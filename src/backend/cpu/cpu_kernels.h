@@ -17,6 +17,7 @@ std::span<const Kernel> row_ops();
 std::span<const Kernel> attentions();
 std::span<const Kernel> losses();
 std::span<const Kernel> steps();
+std::span<const Kernel> halves();  ///< of the families above, for fp16 operands
 
 /// An operand as a matrix: the outermost dimension by all others; a vector or scalar is one row.
 struct Matrix {

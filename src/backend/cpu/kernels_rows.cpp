@@ -148,6 +148,18 @@ void copy_run(const KernelCall& call) {
             rows_out(call.outputs[0]), call.pool);
 }
 
+// write_rows: (whole?, part) {begin} -> version of whole.
+void write_rows_run(const KernelCall& call) {
+  const Operand& part = call.inputs[1];
+  const Operand& whole = call.outputs[0];
+  const Matrix rows = matrix_of(part.layout);
+  const std::int64_t stride = matrix_of(whole.layout).stride;
+  const std::int64_t skipped =
+      call.attributes.integer("begin") * stride * size_of(whole.layout.type.dtype);
+  copy_rows(part.layout.type.dtype, rows.rows, rows.columns, rows_in(part),
+            {whole.data + skipped, stride}, call.pool);
+}
+
 EmbeddingShape embedding_shape(const OperandLayout& rows, std::int64_t vocabulary) {
   return {.type = rows.type.dtype,
           .tokens = rows.type.shape[0],
@@ -194,6 +206,7 @@ constexpr Kernel kKernels[] = {
     {.name = "cpu_scale", .op = Op::scale, .refuses = needs_one_type, .run = scale_run},
     {.name = "cpu_cast", .op = Op::cast, .refuses = cast_refuses, .run = cast_run},
     {.name = "cpu_copy", .op = Op::copy, .run = copy_run},
+    {.name = "cpu_write_rows", .op = Op::write_rows, .run = write_rows_run},
     {.name = "cpu_embedding", .op = Op::embedding, .refuses = needs_one_type, .run = embedding_run},
     {.name = "cpu_embedding_dw",
      .op = Op::embedding_dw,

@@ -45,6 +45,16 @@ void norm_run(const KernelCall& call) {
   *call.outputs[2].as<std::int32_t>() = finite ? 1 : 0;
 }
 
+// unscale_norm: (norm, inverse) {max_norm} -> norm, clip.
+void unscale_run(const KernelCall& call) {
+  const double inverse = *call.inputs[1].as<float>();
+  const double norm = *call.inputs[0].as<float>() * inverse;
+  const double most = call.attributes.real("max_norm");
+  const double clip = most > 0 && std::isfinite(norm) ? std::min(1.0, most / (norm + 1e-6)) : 1.0;
+  *call.outputs[0].as<float>() = static_cast<float>(norm);
+  *call.outputs[1].as<float>() = static_cast<float>(inverse * clip);
+}
+
 void gate_run(const KernelCall& call) {
   *call.outputs[0].as<std::int32_t>() =
       *call.inputs[0].as<std::int32_t>() != 0 && *call.inputs[1].as<std::int32_t>() != 0 ? 1 : 0;
@@ -115,6 +125,7 @@ constexpr Kernel kKernels[] = {
      .refuses = needs_dense,
      .grant = norm_grant,
      .run = norm_run},
+    {.name = "cpu_unscale_norm", .op = Op::unscale_norm, .run = unscale_run},
     {.name = "cpu_apply_gate", .op = Op::apply_gate, .run = gate_run},
     {.name = "cpu_adamw", .op = Op::adamw, .refuses = needs_dense, .run = adamw_run},
     {.name = "cpu_fill", .op = Op::fill, .refuses = fill_refuses, .run = fill_run},

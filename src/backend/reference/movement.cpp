@@ -153,6 +153,15 @@ void rope_table(const KernelCall& call) {
   }
 }
 
+void write_rows(const KernelCall& call) {
+  const Elements part = input(call, 1);
+  const Elements whole = output(call, 0);
+  const std::int64_t rows = part.shape()[0];
+  const std::int64_t row = rows == 0 ? 0 : part.size() / rows;
+  const std::int64_t first = call.attributes.integer("begin") * row;
+  for (std::int64_t i = 0; i < part.size(); ++i) whole.set(first + i, part[i]);
+}
+
 constexpr Kernel kKernels[] = {
     {.name = "reference_broadcast", .op = Op::broadcast, .run = broadcast},
     {.name = "reference_permute", .op = Op::permute, .run = permute},
@@ -165,6 +174,7 @@ constexpr Kernel kKernels[] = {
     {.name = "reference_copy_start", .op = Op::copy_start, .run = copy},
     {.name = "reference_copy_wait", .op = Op::copy_wait, .run = nothing},
     {.name = "reference_rope_table", .op = Op::rope_table, .run = rope_table},
+    {.name = "reference_write_rows", .op = Op::write_rows, .run = write_rows},
 };
 
 }  // namespace

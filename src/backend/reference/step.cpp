@@ -22,6 +22,14 @@ void global_norm(const KernelCall& call) {
   output(call, 2).set(0, std::isfinite(norm) ? 1.0 : 0.0);
 }
 
+void unscale_norm(const KernelCall& call) {
+  const double inverse = input(call, 1)[0];
+  const double norm = input(call, 0)[0] * inverse;
+  const double limit = call.attributes.real("max_norm");
+  output(call, 0).set(0, norm);
+  output(call, 1).set(0, inverse * (limit > 0.0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0));
+}
+
 void apply_gate(const KernelCall& call) {
   const bool open = input(call, 0).integer(0) != 0 && input(call, 1).integer(0) != 0;
   output(call, 0).set(0, open ? 1.0 : 0.0);
@@ -93,6 +101,7 @@ void adamw(const KernelCall& call) {
 
 constexpr Kernel kKernels[] = {
     {.name = "reference_global_norm", .op = Op::global_norm, .run = global_norm},
+    {.name = "reference_unscale_norm", .op = Op::unscale_norm, .run = unscale_norm},
     {.name = "reference_apply_gate", .op = Op::apply_gate, .run = apply_gate},
     {.name = "reference_adamw", .op = Op::adamw, .run = adamw},
 };
