@@ -130,17 +130,18 @@ void write_demo_model(const std::filesystem::path& folder, std::uint64_t seed) {
       weights[part.value].resize(static_cast<std::size_t>(part.type.bytes()));
     }
   }
-  initialise_weights(
-      parameters, config.initializer_range, seed,
-      [&](std::string_view name) { return std::span(weights.find(name)->second); }, pool);
-  const ModelFolderWriter writer(weight_specs(parameters),
+  const auto bytes = [&](std::string_view name) { return std::span(weights.find(name)->second); };
+  initialise_weights(parameters, std::array{Owner::model}, config.initializer_range, seed, bytes,
+                     pool);
+  const SavedWeights saved(parameters);
+  const ModelFolderWriter writer(saved.specs(),
                                  {{"config.json", write_config(config)},
                                   {"generation_config.json", write_generation_config(config)},
                                   {"tokenizer.json", demo_tokenizer_json()},
                                   {"tokenizer_config.json", tokenizer_config_json()}},
                                  {});
   writer.write(folder, [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
-    sink(weights.find(tensor.name)->second);
+    saved.write(tensor, bytes, sink);
   });
 }
 

@@ -10,7 +10,9 @@ namespace snug {
 
 DemoScore score_demo(const std::filesystem::path& folder, std::span<const DemoQuestion> questions,
                      const Settings& settings) {
-  const ModelSource model = open_model({.name_or_path = folder.string()});
+  ModelSettings which;
+  which.name_or_path = folder.string();
+  const ModelSource model = open_model(which);
   const Tokenizer tokenizer = Tokenizer::from_file(folder / "tokenizer.json");
   std::vector<std::vector<std::int32_t>> prompts;
   // Room for the letters, the space before them, the stop token and one that should not be there.

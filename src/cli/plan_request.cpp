@@ -13,6 +13,7 @@ PlannedRun plan_request(const Settings& settings) {
   RecipeRequest& request = run.request;
   request.config = run.model.config;
   request.settings = settings;
+  adopt_quantization(request.settings, run.model);
   request.target = target;
   if (settings.data.train_files.empty()) {
     request.lengths = {token_rules(settings, run.model.config).max_length};

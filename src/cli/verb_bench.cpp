@@ -120,11 +120,7 @@ int run_bench(const Command& command, Console& console) {
     const Location location = recipe.plan.location(name);
     return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
   };
-  if (model.has_weights) {
-    load_weights(recipe.module->parameters, ModelWeights(model.folder), bytes);
-  } else {
-    initialise_weights(recipe.module->parameters, model.config.initializer_range, 42, bytes, pool);
-  }
+  fill_weights(recipe.module->parameters, model, 42, bytes, pool);
   const std::int64_t rows = settings.bench.batch * settings.bench.accumulation;
   const Dataset data = random_rows(rows, settings.bench.sequence, model.config.vocab_size);
   StepRunner runner(recipe, executor);

@@ -7,6 +7,7 @@
 
 #include "cli/help.h"
 #include "core/error.h"
+#include "train/run_setup.h"
 
 namespace snug {
 namespace {
@@ -40,7 +41,7 @@ int run_line(CommandLine line, std::span<const Verb> verbs, Console& console) {
     return kDone;
   }
   const Command command{line.verb, std::move(line.words), line.json,
-                        make_settings(line.assignments)};
+                        with_adapter(make_settings(line.assignments))};
   for (const std::string& note : command.settings.notes) {
     fmt::print(console.talk, "{}\n", note);
   }
@@ -76,11 +77,21 @@ std::span<const Verb> verb_table() {
        .sentence = "Continues a text.",
        .groups = {Group::model, Group::generate, Group::device},
        .run = run_generate},
+      {.name = "merge",
+       .usage = "model=ADAPTER output_dir=FOLDER",
+       .sentence = "Merges an adapter into its base, tensor by tensor.",
+       .groups = {Group::model, Group::tuning, Group::saving},
+       .run = run_merge},
       {.name = "inspect",
        .usage = "model=FOLDER [data=FILE] [rows=N]",
        .sentence = "Shows rows as they will be trained, or what a model folder holds.",
        .groups = {Group::model, Group::data, Group::inspect},
        .run = run_inspect},
+      {.name = "export",
+       .usage = "model=FOLDER output_dir=FOLDER [export_format=gguf] [export_dtype=TYPE]",
+       .sentence = "Writes a model in another type or as a GGUF file for llama.cpp.",
+       .groups = {Group::model, Group::exporting},
+       .run = run_export},
       {.name = "bench",
        .usage = "step shape=NAME batch=N seq=N steps=N accum=N [key=value ...]",
        .sentence = "Times a training step on random tokens.",

@@ -28,10 +28,12 @@ int run_snug(std::span<const std::string> arguments, std::span<const Verb> verbs
 int run_bench(const Command& command, Console& console);
 int run_demo(const Command& command, Console& console);
 int run_eval(const Command& command, Console& console);
+int run_export(const Command& command, Console& console);
 int run_explain(const Command& command, Console& console);
 int run_help(const Command& command, Console& console);
 int run_generate(const Command& command, Console& console);
 int run_inspect(const Command& command, Console& console);
+int run_merge(const Command& command, Console& console);
 int run_plan(const Command& command, Console& console);
 int run_train(const Command& command, Console& console);
 

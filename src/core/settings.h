@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/bytes.h"
@@ -26,10 +27,37 @@ struct CountOrShare {
 };
 
 enum class InitWeights { pretrained, random };
+enum class FinetuningType { full, freeze, lora };
 
 struct ModelSettings {
   std::string name_or_path;  // a folder, a hub id in the local cache, or shape:NAME
   InitWeights init = InitWeights::pretrained;
+  FinetuningType finetuning = FinetuningType::full;
+  std::string adapter;  // a PEFT folder to go on from; empty: none
+};
+
+/// Numbers by name or pattern, in the order written.
+using NamedNumbers = std::vector<std::pair<std::string, double>>;
+
+struct LoraOptions {
+  std::int64_t rank = 16;
+  std::optional<double> alpha;  // none: 2 rank
+  double dropout = 0;
+  std::vector<std::string> targets;  // names, suffixes or regular expressions; `all-linear`
+  std::vector<std::string> modules_to_save;
+  bool rslora = false;
+  bool dora = false;
+  NamedNumbers rank_pattern;
+  NamedNumbers alpha_pattern;
+};
+
+/// finetuning_type full: what matches no pattern is frozen, unless there is none. freeze: so is
+/// what lies in no chosen layer.
+struct FreezeOptions {
+  std::vector<std::string> unfrozen;       // regular expressions of parameters' names
+  std::int64_t layers = 2;                 // with freeze: the last n, or the first -n
+  std::vector<std::string> modules;        // of those layers; `all`
+  std::vector<std::string> extra_modules;  // outside the layers
 };
 
 enum class RowOrder { random, sequential };
@@ -93,12 +121,37 @@ struct ScheduleSettings {
   std::int64_t max_steps = -1;  // above 0: overrides the epochs
 };
 
-struct OptimizerOptions {
+/// The update rule: values of `optim`.
+enum class Optimizer {
+  adamw_torch,
+  adamw_8bit,      // the second moment's root in 8 bits
+  adamw_bnb_8bit,  // bitsandbytes' state
+  adafactor,       // transformers'
+  adafactor_torch,
+  lion_32bit,
+  lion_8bit,
+  sgd,
+};
+
+/// optim_args: numbers and switches of the rule's own, in transformers' syntax. The rule reads
+/// them.
+struct OptimizerArguments {
+  std::map<std::string, std::string, std::less<>> values;
+  bool operator==(const OptimizerArguments&) const = default;
+};
+
+struct OptimizerSettings {
+  Optimizer rule = Optimizer::adamw_torch;
+  OptimizerArguments arguments;
   double weight_decay = 0;
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
   double max_grad_norm = 0;  // 0: gradients are not clipped
+};
+
+struct UpdateInBackwardOptions {
+  bool on = false;
 };
 
 enum class MasterWeights { fp32, none };
@@ -109,6 +162,17 @@ struct PrecisionOptions {
   bool fp16 = false;  // before bf16 when both are set by default
   MasterWeights master_weights = MasterWeights::fp32;
   GradientType gradient_dtype = GradientType::automatic;  // automatic: as the weights
+};
+
+enum class FourBitType { nf4, fp4 };
+
+/// Frozen linear weights of the layers, stored in fewer bits; with bitsandbytes' names.
+struct QuantizationOptions {
+  bool load_in_4bit = false;
+  bool load_in_8bit = false;
+  FourBitType type = FourBitType::nf4;
+  bool double_quant = false;      // the scales of 4-bit weights too
+  std::vector<std::string> skip;  // modules that stay as they are
 };
 
 struct RecomputeOptions {
@@ -193,6 +257,15 @@ struct InspectSettings {
   std::int64_t rows = 1;
 };
 
+enum class ExportFormat { safetensors, gguf };
+enum class ExportType { automatic, fp32, fp16, bf16, q8_0 };
+
+struct ExportSettings {
+  ExportFormat format = ExportFormat::safetensors;
+  ExportType dtype = ExportType::automatic;  // automatic: as stored
+  Bytes max_shard_size{1};
+};
+
 struct BenchSettings {
   std::string shape;  // empty: the model of model_name_or_path
   std::int64_t batch = 1;
@@ -218,11 +291,15 @@ struct Settings {
   DataSettings data;
   BatchSettings batch;
   ScheduleSettings schedule;
-  OptimizerOptions optimizer;
+  OptimizerSettings optimizer;
+  UpdateInBackwardOptions update_in_backward;
   PrecisionOptions precision;
+  QuantizationOptions quantization;
   RecomputeOptions recompute;
   MlpChunkOptions mlp_chunks;
   LossOptions loss;
+  LoraOptions lora;
+  FreezeOptions freeze;
   DeviceSettings device;
   EvaluationSettings evaluation;
   LoggingSettings logging;
@@ -232,6 +309,7 @@ struct Settings {
   InspectSettings inspect;
   BenchSettings bench;
   ExplainSettings explain;
+  ExportSettings exporting;
 
   std::map<std::string, Origin, std::less<>> origins;  // of the canonical keys that were set
   std::vector<std::string> notes;  // keys without effect here, to be shown to the user

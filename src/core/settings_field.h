@@ -46,7 +46,8 @@ template <class T>
 void describe_type(Field& field, const Range& range) {
   field.expected = expected_of(T{}) + describe(range);
   field.takes_list = std::is_same_v<T, std::vector<std::string>>;
-  field.takes_null = field.takes_list || std::is_same_v<T, SchedulerArguments>;
+  field.takes_map = std::is_same_v<T, SchedulerArguments> || std::is_same_v<T, NamedNumbers>;
+  field.takes_null = field.takes_list || field.takes_map || std::is_same_v<T, OptimizerArguments>;
   field.is_switch = std::is_same_v<T, bool> || std::is_same_v<T, RecomputeOptions>;
   if constexpr (std::is_enum_v<T>) {
     for (const auto& entry : enum_names(T{})) field.choices.push_back(entry.name);

@@ -4,8 +4,6 @@
 namespace snug {
 namespace {
 
-constexpr std::string_view kLora = "LoRA is not in this version.";
-constexpr std::string_view kQlora = "Training on quantised weights (QLoRA) is not in this version.";
 constexpr std::string_view kOffload = "Offload to host or disk is not in this version.";
 constexpr std::string_view kRanks = "Training over several processes is not in this version.";
 constexpr std::string_view kBest = "Keeping the best checkpoint is not in this version.";
@@ -20,32 +18,9 @@ std::vector<Row> later_rows() {
   return plain_rows(
       Status::later,
       {
-          {"use_peft", "false", kLora},
-          {"lora_r", "16", kLora, {"lora_rank", "lora_parameters.rank"}},
-          {"lora_alpha", "32", kLora},
-          {"lora_dropout", "0.05", kLora, {}, {"0"}},
-          {"lora_target_modules",
-           "null",
-           kLora,
-           {"lora_target", "lora_target_linear", "target_modules", "lora_attn_modules"}},
-          {"lora_target_parameters", "null", kLora},
-          {"lora_modules_to_save", "null", kLora, {"modules_to_save", "additional_target"}},
-          {"lora_task_type", "CAUSAL_LM", kLora},
-          {"use_rslora", "false", kLora, {"peft_use_rslora"}},
-          {"use_dora", "false", kLora, {"peft_use_dora"}},
-          {"load_in_4bit", "false", kQlora, {"quantize_base"}},
-          {"load_in_8bit", "false", kQlora},
-          {"quantization_bit", "", kQlora},
-          {"bnb_4bit_quant_type", "nf4", kQlora, {"quantization_type"}},
-          {"bnb_4bit_quant_storage", "null", kQlora},
-          {"use_bnb_nested_quant",
-           "false",
-           kQlora,
-           {"bnb_4bit_use_double_quant", "double_quantization"}},
-          {"update_in_backward",
-           "",
-           "Updating weights inside backward is not in this version.",
-           {"optimizer_in_bwd"}},
+          {"lora_target_parameters", "null",
+           "Adapters on mixture-of-experts parameters are not in this version."},
+          {"lora_task_type", "CAUSAL_LM", "Adapters of other tasks are not in this version."},
           {"activation_offloading",
            "false",
            kOffload,
@@ -58,8 +33,6 @@ std::vector<Row> later_rows() {
           {"parallelism_config", "null", kRanks},
           {"tensor_parallel_size", "", kRanks, {}, {"1"}},
           {"context_parallel_size", "", kRanks, {}, {"1"}},
-          {"optim_args", "null",
-           "AdamW has no further arguments; other optimizers are not in this version."},
           {"optim_target_modules", "null", "GaLore and APOLLO are not in this version."},
           {"label_smoothing_factor", "0.0", "Label smoothing is not in this version."},
           {"neftune_noise_alpha", "null", "NEFTune's noise is not in this version."},

@@ -161,8 +161,7 @@ std::vector<Assignment> assignments_of(const std::vector<YamlEntry>& entries,
     if (entry.value.kind == Kind::map && !entry.value.pairs.empty()) {
       const Found found = find_setting(entry.key);
       const bool map_is_a_value =
-          found && (found.row->status != Status::supported ||
-                    found.row->key == std::string_view("lr_scheduler_kwargs"));
+          found && (found.row->status != Status::supported || found.row->field.takes_map);
       if (!map_is_a_value) nested(entry, place);
     }
     result.push_back({entry.key, entry.value, {Origin::Level::file, place}});
@@ -170,7 +169,8 @@ std::vector<Assignment> assignments_of(const std::vector<YamlEntry>& entries,
   return result;
 }
 
-/// Sets every key that was not set to the default that holds for these settings.
+}  // namespace
+
 void apply_defaults(Settings& settings) {
   for (const Row& row : settings_table()) {
     if (!row.field || settings.origins.contains(row.key)) continue;
@@ -179,8 +179,6 @@ void apply_defaults(Settings& settings) {
     check(set, "the default of {} is not {}", row.key, row.field.expected);
   }
 }
-
-}  // namespace
 
 std::vector<Assignment> read_config(const std::string& path) {
   return assignments_of(read_yaml(path), path);

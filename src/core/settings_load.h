@@ -34,6 +34,9 @@ Assignment from_command_line(std::string key, std::string value);
 /// (file or command line).
 Settings make_settings(std::span<const Assignment> assignments);
 
+/// Sets every key that was not set to the default that holds for these settings.
+void apply_defaults(Settings& settings);
+
 /// make_settings of nothing.
 Settings default_settings();
 

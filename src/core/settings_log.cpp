@@ -48,7 +48,7 @@ std::vector<Row> log_rows() {
            "numbered when taken.",
        .peer = "null",
        .why = "a name that says what was run",
-       .aliases = {"adapter_path"}},
+       .aliases = {"adapter_path", "export_dir"}},
       {.key = "save_strategy",
        .group = Group::saving,
        .field = field(&Settings::save, &SaveSettings::strategy),

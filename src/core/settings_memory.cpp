@@ -38,6 +38,14 @@ std::vector<Row> memory_rows() {
            "its wide values exist for one tile at a time: in forward where they are "
            "recomputed, and in backward. Only the order of weight gradients' sums changes.",
        .aliases = {{"tiled_mlp", {{"true", "8"}, {"false", "1"}}}}},
+      {.key = "update_in_backward",
+       .group = Group::memory,
+       .field = field(&Settings::update_in_backward, &UpdateInBackwardOptions::on),
+       .initial = "false",
+       .sentence = "Each weight is updated as soon as its gradient is complete, so that gradients "
+                   "of about one layer exist at a time. Needs max_grad_norm=0 and one micro-batch "
+                   "a step; the results are the same bits.",
+       .aliases = {"optimizer_in_bwd"}},
       {.key = "device_memory",
        .group = Group::memory,
        .field = field(&Settings::device, &DeviceSettings::memory, "auto", kPositive),

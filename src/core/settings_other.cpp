@@ -56,6 +56,11 @@ std::vector<Row> no_effect_rows() {
           {"bf16_full_eval", "false", "Evaluation has training's precision."},
           {"fp16_full_eval", "false", "Evaluation has training's precision."},
           {"tf32", "null", "fp32 products are fp32."},
+          {"bnb_4bit_compute_dtype", "", "Products are in bf16 with bf16=true, else in fp32."},
+          {"bnb_4bit_quant_storage", "null",
+           "Codes are bytes; the type that holds them is none of "
+           "their meaning."},
+          {"llm_int8_threshold", "", "All columns are multiplied dequantised, outliers or not."},
           {"torch_compile", "false", kCompiled},
           {"torch_compile_backend", "null", kCompiled},
           {"torch_compile_mode", "null", kCompiled},

@@ -16,8 +16,9 @@ struct Table {
 
 Table make_table() {
   Table table;
-  for (auto part : {model_rows(), data_rows(), training_rows(), memory_rows(), log_rows(),
-                    verb_rows(), later_rows(), refused_rows(), no_effect_rows()}) {
+  for (auto part :
+       {model_rows(), tuning_rows(), data_rows(), training_rows(), quantization_rows(),
+        memory_rows(), log_rows(), verb_rows(), later_rows(), refused_rows(), no_effect_rows()}) {
     for (Row& row : part) table.rows.push_back(std::move(row));
   }
   for (const Row& row : table.rows) {
@@ -41,8 +42,9 @@ struct GroupTitle {
   std::string_view title;
 };
 
-constexpr std::array<GroupTitle, 16> kTitles = {{
+constexpr std::array<GroupTitle, 18> kTitles = {{
     {Group::model, "Model"},
+    {Group::tuning, "What is trained"},
     {Group::data, "Data"},
     {Group::batch, "Batch"},
     {Group::schedule, "Length and learning rate"},
@@ -57,13 +59,15 @@ constexpr std::array<GroupTitle, 16> kTitles = {{
     {Group::inspect, "inspect"},
     {Group::bench, "bench step"},
     {Group::explain, "explain"},
+    {Group::exporting, "export"},
     {Group::other, "Other packages' names"},
 }};
 
-constexpr std::array<Group, 15> kGroups = {
-    Group::model,     Group::data,     Group::batch,   Group::schedule,   Group::optimizer,
-    Group::precision, Group::memory,   Group::device,  Group::evaluation, Group::logging,
-    Group::saving,    Group::generate, Group::inspect, Group::bench,      Group::explain};
+constexpr std::array<Group, 17> kGroups = {
+    Group::model,     Group::tuning,    Group::data,     Group::batch,   Group::schedule,
+    Group::optimizer, Group::precision, Group::memory,   Group::device,  Group::evaluation,
+    Group::logging,   Group::saving,    Group::generate, Group::inspect, Group::bench,
+    Group::explain,   Group::exporting};
 
 }  // namespace
 
@@ -75,7 +79,7 @@ std::string_view title_of(Group group) {
 }
 
 std::span<const Group> all_groups() { return kGroups; }
-std::span<const Group> run_groups() { return std::span(kGroups).first<11>(); }
+std::span<const Group> run_groups() { return std::span(kGroups).first<12>(); }
 
 std::span<const Row> settings_table() { return table().rows; }
 
@@ -113,6 +117,8 @@ std::vector<Row> plain_rows(Status status, const std::vector<PlainRow>& keys) {
 }
 
 std::string_view default_of(const Row& row, const Settings& settings) {
+  const bool adapters = settings.model.finetuning == FinetuningType::lora;
+  if (adapters && !row.initial.adapters.empty()) return row.initial.adapters;
   const bool random = settings.model.init == InitWeights::random;
   return random && !row.initial.random.empty() ? row.initial.random : row.initial.full;
 }

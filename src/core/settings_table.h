@@ -18,6 +18,7 @@ namespace snug {
 
 enum class Group {
   model,
+  tuning,
   data,
   batch,
   schedule,
@@ -32,6 +33,7 @@ enum class Group {
   inspect,
   bench,
   explain,
+  exporting,
   other,  // names of other packages that do nothing here
 };
 
@@ -88,6 +90,7 @@ struct Field {
   std::vector<std::string_view> choices;  // of an enumeration
   bool takes_list = false;                // a comma separates
   bool takes_null = false;                // null is a value, not "leave the default"
+  bool takes_map = false;                 // a dictionary
   bool is_switch = false;                 // `--key` alone means true
   explicit operator bool() const { return static_cast<bool>(read); }
 };
@@ -135,8 +138,10 @@ std::vector<Row> plain_rows(Status status, const std::vector<PlainRow>& keys);
 
 // The parts of the table, one file each.
 std::vector<Row> model_rows();
+std::vector<Row> tuning_rows();
 std::vector<Row> data_rows();
 std::vector<Row> training_rows();
+std::vector<Row> quantization_rows();
 std::vector<Row> memory_rows();
 std::vector<Row> log_rows();
 std::vector<Row> verb_rows();

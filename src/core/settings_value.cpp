@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -198,6 +199,47 @@ bool read_value(const RawValue& raw, SchedulerArguments& value) {
          is_decay_shape(value.decay_type.value_or("linear"));
 }
 
+bool read_value(const RawValue& raw, OptimizerArguments& value) {
+  value = {};
+  if (raw.kind == Kind::null || (raw.kind == Kind::scalar && raw.text == "null")) return true;
+  if (raw.kind == Kind::scalar && raw.text.starts_with('{')) {
+    return read_value(parse_yaml_value(raw.text, "optim_args"), value);
+  }
+  std::vector<std::string> parts = raw.items;
+  for (const auto& [key, text] : raw.pairs) parts.push_back(fmt::format("{}={}", key, text));
+  if (raw.kind == Kind::scalar) {
+    std::string text;
+    std::copy_if(raw.text.begin(), raw.text.end(), std::back_inserter(text),
+                 [](char c) { return c != ' '; });
+    for (std::size_t begin = 0; begin < text.size();) {
+      const std::size_t end = std::min(text.find(',', begin), text.size());
+      parts.push_back(text.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  }
+  for (const std::string& part : parts) {
+    const std::size_t equals = part.find('=');
+    if (equals == 0 || equals == std::string::npos) return false;
+    value.values[part.substr(0, equals)] = part.substr(equals + 1);
+  }
+  return true;
+}
+
+bool read_value(const RawValue& raw, NamedNumbers& value) {
+  value.clear();
+  if (raw.kind == Kind::null || (raw.kind == Kind::scalar && raw.text == "none")) return true;
+  if (raw.kind == Kind::scalar && raw.text.starts_with('{')) {
+    return read_value(parse_yaml_value(raw.text, "a map of numbers"), value);
+  }
+  if (raw.kind != Kind::map) return false;
+  for (const auto& [key, text] : raw.pairs) {
+    const auto number = parse_number(text);
+    if (!number) return false;
+    value.emplace_back(key, *number);
+  }
+  return true;
+}
+
 std::string print_value(bool value) { return value ? "true" : "false"; }
 std::string print_value(std::int64_t value) { return fmt::format("{}", value); }
 std::string print_value(double value) { return fmt::format("{}", value); }
@@ -244,12 +286,27 @@ std::string print_value(const Resume& value) {
   return value.folder.empty() ? print_value(value.latest) : yaml_scalar(value.folder);
 }
 
+std::string print_value(const NamedNumbers& value) {
+  std::vector<std::string> parts;
+  for (const auto& [key, number] : value) {
+    parts.push_back(fmt::format("{}: {}", yaml_scalar(key), number));
+  }
+  return fmt::format("{{{}}}", fmt::join(parts, ", "));
+}
+
 std::string print_value(const SchedulerArguments& value) {
   std::vector<std::string> parts;
   for_each_argument(value, [&](std::string_view name, const auto& argument) {
     if (argument) parts.push_back(fmt::format("{}: {}", name, print_value(*argument)));
   });
   return fmt::format("{{{}}}", fmt::join(parts, ", "));
+}
+
+std::string print_value(const OptimizerArguments& value) {
+  if (value.values.empty()) return "null";
+  std::vector<std::string> parts;
+  for (const auto& [name, text] : value.values) parts.push_back(fmt::format("{}={}", name, text));
+  return yaml_scalar(fmt::format("{}", fmt::join(parts, ",")));
 }
 
 std::string expected_of(bool) { return "true or false"; }
@@ -259,11 +316,17 @@ std::string expected_of(const std::string&) { return "text"; }
 std::string expected_of(const std::vector<std::string>&) { return "a list"; }
 std::string expected_of(Bytes) { return "a size such as 8GB or 8GiB"; }
 std::string expected_of(CountOrShare) { return "a whole number, or a share below 1"; }
+std::string expected_of(const NamedNumbers&) {
+  return "a map of names or patterns to numbers such as {q_proj: 8}";
+}
 std::string expected_of(const RecomputeOptions&) {
   return "auto, false, true, cheap, every:K, segments:K, keep_attention, sqrt or a size such as "
          "2GiB";
 }
 std::string expected_of(const Resume&) { return "true, false or a checkpoint's folder"; }
+std::string expected_of(const OptimizerArguments&) {
+  return "text such as momentum=0.9,nesterov=true";
+}
 std::string expected_of(const SchedulerArguments&) {
   return "a map of numbers such as {min_lr_rate: 0.1}, warmup_type and decay_type linear, cosine "
          "or 1-sqrt";

@@ -25,6 +25,11 @@ constexpr auto enum_names(InitWeights) {
   return std::to_array<EnumName<InitWeights>>(
       {{InitWeights::pretrained, "pretrained"}, {InitWeights::random, "random"}});
 }
+constexpr auto enum_names(FinetuningType) {
+  using enum FinetuningType;
+  return std::to_array<EnumName<FinetuningType>>(
+      {{full, "full"}, {freeze, "freeze"}, {lora, "lora"}});
+}
 constexpr auto enum_names(RowOrder) {
   return std::to_array<EnumName<RowOrder>>(
       {{RowOrder::random, "random"}, {RowOrder::sequential, "sequential"}});
@@ -43,6 +48,28 @@ constexpr auto enum_names(Scheduler) {
        {cosine_warmup_with_min_lr, "cosine_warmup_with_min_lr"},
        {warmup_stable_decay, "warmup_stable_decay"}});
 }
+constexpr auto enum_names(Optimizer) {
+  using enum Optimizer;
+  return std::to_array<EnumName<Optimizer>>({{adamw_torch, "adamw_torch"},
+                                             {adamw_8bit, "adamw_8bit"},
+                                             {adamw_bnb_8bit, "adamw_bnb_8bit"},
+                                             {adafactor, "adafactor"},
+                                             {adafactor_torch, "adafactor_torch"},
+                                             {lion_32bit, "lion_32bit"},
+                                             {lion_8bit, "lion_8bit"},
+                                             {sgd, "sgd"},
+                                             // Other names of the same.
+                                             {adamw_torch, "adamw_torch_fused"},
+                                             {adamw_torch, "adamw"},
+                                             {adamw_torch, "AdamW"},
+                                             {adamw_torch, "torch.optim.AdamW"},
+                                             {adamw_bnb_8bit, "bitsandbytes.optim.AdamW8bit"},
+                                             {adafactor_torch, "torch.optim.Adafactor"},
+                                             {lion_32bit, "lion"},
+                                             {lion_32bit, "bitsandbytes.optim.Lion"},
+                                             {lion_8bit, "bitsandbytes.optim.Lion8bit"},
+                                             {sgd, "torch.optim.SGD"}});
+}
 constexpr auto enum_names(MasterWeights) {
   return std::to_array<EnumName<MasterWeights>>(
       {{MasterWeights::fp32, "fp32"}, {MasterWeights::none, "none"}});
@@ -51,6 +78,10 @@ constexpr auto enum_names(GradientType) {
   using enum GradientType;
   return std::to_array<EnumName<GradientType>>(
       {{automatic, "auto"}, {bf16, "bf16"}, {fp32, "fp32"}});
+}
+constexpr auto enum_names(FourBitType) {
+  return std::to_array<EnumName<FourBitType>>(
+      {{FourBitType::nf4, "nf4"}, {FourBitType::fp4, "fp4"}});
 }
 constexpr auto enum_names(DeviceKind) {
   using enum DeviceKind;
@@ -69,6 +100,15 @@ constexpr auto enum_names(Interval) {
   using enum Interval;
   return std::to_array<EnumName<Interval>>(
       {{automatic, "auto"}, {no, "no"}, {steps, "steps"}, {epoch, "epoch"}});
+}
+constexpr auto enum_names(ExportFormat) {
+  return std::to_array<EnumName<ExportFormat>>(
+      {{ExportFormat::safetensors, "safetensors"}, {ExportFormat::gguf, "gguf"}});
+}
+constexpr auto enum_names(ExportType) {
+  using enum ExportType;
+  return std::to_array<EnumName<ExportType>>(
+      {{automatic, "auto"}, {fp32, "fp32"}, {fp16, "fp16"}, {bf16, "bf16"}, {q8_0, "q8_0"}});
 }
 constexpr auto enum_names(NanPolicy) {
   return std::to_array<EnumName<NanPolicy>>({{NanPolicy::stop, "stop"}, {NanPolicy::skip, "skip"}});
@@ -98,10 +138,12 @@ bool read_value(const RawValue& raw, std::string& value);
 bool read_value(const RawValue& raw, std::vector<std::string>& value);
 bool read_value(const RawValue& raw, Bytes& value);
 bool read_value(const RawValue& raw, CountOrShare& value);
+bool read_value(const RawValue& raw, NamedNumbers& value);
 bool read_value(const RawValue& raw, RecomputeOptions& value);
 bool read_value(const RawValue& raw, Resume& value);
 /// UserError for a name it does not know, which says more than `false` could.
 bool read_value(const RawValue& raw, SchedulerArguments& value);
+bool read_value(const RawValue& raw, OptimizerArguments& value);
 
 std::string print_value(bool value);
 std::string print_value(std::int64_t value);
@@ -110,9 +152,11 @@ std::string print_value(const std::string& value);
 std::string print_value(const std::vector<std::string>& value);
 std::string print_value(Bytes value);
 std::string print_value(CountOrShare value);
+std::string print_value(const NamedNumbers& value);
 std::string print_value(const RecomputeOptions& value);
 std::string print_value(const Resume& value);
 std::string print_value(const SchedulerArguments& value);
+std::string print_value(const OptimizerArguments& value);
 
 // What an error message says was expected.
 std::string expected_of(bool);
@@ -122,9 +166,11 @@ std::string expected_of(const std::string&);
 std::string expected_of(const std::vector<std::string>&);
 std::string expected_of(Bytes);
 std::string expected_of(CountOrShare);
+std::string expected_of(const NamedNumbers&);
 std::string expected_of(const RecomputeOptions&);
 std::string expected_of(const Resume&);
 std::string expected_of(const SchedulerArguments&);
+std::string expected_of(const OptimizerArguments&);
 
 template <class E>
   requires std::is_enum_v<E>

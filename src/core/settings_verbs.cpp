@@ -70,6 +70,26 @@ std::vector<Row> verb_rows() {
        .field = field(&Settings::explain, &ExplainSettings::kernels),
        .initial = "false",
        .sentence = "Prints which kernel each operation got, and why others refused."},
+      {.key = "export_format",
+       .group = Group::exporting,
+       .field = field(&Settings::exporting, &ExportSettings::format),
+       .initial = "safetensors",
+       .sentence = "safetensors is a model folder in Hugging Face layout, gguf one file for "
+                   "llama.cpp with the tokenizer inside."},
+      {.key = "export_dtype",
+       .group = Group::exporting,
+       .field = field(&Settings::exporting, &ExportSettings::dtype),
+       .initial = "auto",
+       .sentence = "Type of the matrices: auto is as stored. With gguf also q8_0 (8 bits and a "
+                   "scale for 32 weights); norms and biases are fp32 there.",
+       .aliases = {{"outtype", {{"f32", "fp32"}, {"f16", "fp16"}}}}},
+      {.key = "max_shard_size",
+       .group = Group::exporting,
+       .field = field(&Settings::exporting, &ExportSettings::max_shard_size, Range{1000}),
+       .initial = "50GB",
+       .sentence = "With safetensors: a file holds at most so much, such as 5GB; a larger tensor "
+                   "has a file of its own.",
+       .aliases = {"export_size"}},
   };
 }
 

@@ -204,6 +204,11 @@ const TensorView& ModelWeights::require(std::string_view name,
   return view;
 }
 
+std::string ModelWeights::place_of(std::string_view name) const {
+  const auto found = places_.find(name);
+  return found == places_.end() ? folder_.string() : files_[found->second.file].path().string();
+}
+
 void ModelWeights::check_tied_head() const {
   const TensorView* head = find("lm_head.weight");
   const TensorView* embedding = find("model.embed_tokens.weight");

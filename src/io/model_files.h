@@ -37,6 +37,8 @@ class ModelWeights {
   const TensorView* find(std::string_view name) const;
   /// The tensor, with this shape. UserError naming it, and where it should be or is.
   const TensorView& require(std::string_view name, std::span<const std::int64_t> shape) const;
+  /// Where messages say that a tensor is: its file, or the folder when there is none of that name.
+  std::string place_of(std::string_view name) const;
   /// For a model whose config.json ties the head to the embedding: UserError if the files hold a
   /// head of their own with other values, which transformers would not tie.
   void check_tied_head() const;

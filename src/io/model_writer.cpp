@@ -45,7 +45,7 @@ std::string index_text(const std::vector<Shard>& shards) {
 }  // namespace
 
 std::vector<Shard> split_into_shards(const std::vector<TensorSpec>& tensors,
-                                     std::int64_t most_bytes) {
+                                     std::int64_t most_bytes, std::string_view stem) {
   std::vector<Shard> shards;
   std::int64_t filled = 0;
   for (const TensorSpec& tensor : tensors) {
@@ -57,18 +57,21 @@ std::vector<Shard> split_into_shards(const std::vector<TensorSpec>& tensors,
     shards.back().tensors.push_back(tensor);
     filled += bytes;
   }
-  if (shards.size() == 1) shards[0].file = "model.safetensors";
+  if (shards.size() == 1) shards[0].file = fmt::format("{}.safetensors", stem);
   for (std::size_t i = 0; shards.size() > 1 && i < shards.size(); ++i) {
-    shards[i].file = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    shards[i].file = fmt::format("{}-{:05}-of-{:05}.safetensors", stem, i + 1, shards.size());
   }
   return shards;
 }
 
 ModelFolderWriter::ModelFolderWriter(const std::vector<TensorSpec>& weights,
                                      std::map<std::string, std::string> texts,
-                                     const fs::path& tokenizer_source, std::int64_t shard_bytes)
-    : shards_(split_into_shards(weights, shard_bytes)), texts_(std::move(texts)) {
-  if (shards_.size() > 1) texts_["model.safetensors.index.json"] = index_text(shards_);
+                                     const fs::path& tokenizer_source, std::int64_t shard_bytes,
+                                     std::string_view stem)
+    : shards_(split_into_shards(weights, shard_bytes, stem)), texts_(std::move(texts)) {
+  if (shards_.size() > 1) {
+    texts_[fmt::format("{}.safetensors.index.json", stem)] = index_text(shards_);
+  }
   if (tokenizer_source.empty()) return;
   const auto copy = [&](const fs::path& name) {
     const fs::path source = tokenizer_source / name;

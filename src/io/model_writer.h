@@ -6,6 +6,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/function_ref.h"
@@ -20,9 +21,9 @@ struct Shard {
 };
 
 /// Deals tensors to shards of at most `most_bytes` of data each, in the order given; a larger
-/// tensor gets a shard of its own. One shard is called model.safetensors.
+/// tensor gets a shard of its own. One shard is called STEM.safetensors.
 std::vector<Shard> split_into_shards(const std::vector<TensorSpec>& tensors,
-                                     std::int64_t most_bytes);
+                                     std::int64_t most_bytes, std::string_view stem = "model");
 
 /// A folder about to be written: its size is known before the first byte.
 class ModelFolderWriter {
@@ -35,7 +36,7 @@ class ModelFolderWriter {
   ModelFolderWriter(const std::vector<TensorSpec>& weights,
                     std::map<std::string, std::string> texts,
                     const std::filesystem::path& tokenizer_source,
-                    std::int64_t shard_bytes = kShardBytes);
+                    std::int64_t shard_bytes = kShardBytes, std::string_view stem = "model");
 
   /// Bytes of all files together.
   std::int64_t total_bytes() const;

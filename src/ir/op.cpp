@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "ir/builder.h"
 #include "ir/op_rows.h"
@@ -17,7 +18,7 @@ Table make_table() {
   Table table{};
   for (const auto rows : {rows::arithmetic(), rows::movement(), rows::products(), rows::linears(),
                           rows::packed_products(), rows::norms(), rows::attentions(),
-                          rows::losses(), rows::steps()}) {
+                          rows::adapters(), rows::losses(), rows::steps(), rows::updates()}) {
     for (const OpDef& row : rows) {
       const auto index = static_cast<std::size_t>(row.op);
       check(table[index] == nullptr, "the op table has two rows '{}'", row.name);
@@ -86,6 +87,16 @@ RandomStream rounding_stream(const Attributes& attributes, std::int64_t draw) {
           .stream = static_cast<std::uint64_t>(attributes.integer("stream")),
           .step = static_cast<std::uint32_t>(words),
           .part = static_cast<std::uint32_t>(words >> 32)};
+}
+
+RandomStream dropout_stream(const Attributes& attributes, std::int64_t draw, std::int32_t row) {
+  RandomStream stream = rounding_stream(attributes, draw);
+  stream.part = static_cast<std::uint32_t>(row);
+  return stream;
+}
+
+std::uint32_t dropout_threshold(const Attributes& attributes) {
+  return static_cast<std::uint32_t>(std::lround(attributes.real("rate") * 65536.0));
 }
 
 std::vector<const TensorType*> operand_types(const Graph& graph, const Node& node) {

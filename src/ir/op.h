@@ -80,18 +80,34 @@ enum class Op : std::uint16_t {
                    ///<   (window 0: no limit); no document is longer than length (0: unknown);
                    ///<   query head i reads key/value head i / (h/g)
   attention_grad,  ///< (q, k, v, doc_start, o, lse, do) {scale, window, length?} -> dq, dk, dv
-  attention_cached,  ///< (q [T,h,d], k [C,g,d], v [C,g,d], position i32[]) {scale, window} -> o;
-                     ///<   query i sees cache rows max(0, position+i-window+1)..position+i
-  cache_write,       ///< (cache [C,g,d], x [T,g,d], position i32[]) -> version of cache
-  silu_mul,          ///< (gate, up) -> silu(gate) * up
-  silu_mul_grad,     ///< (gate, up, dy) -> dgate, dup
-  head_loss,         ///< (x [T,H], w [V,H], labels i32[T]) {chunk_rows?, chunk_columns?} -> f32[]:
-                     ///<   sum of the cross-entropies of rows whose label is >= 0; logits of
-                     ///<   chunk_rows rows by chunk_columns classes at a time (0: all)
-  head_loss_grad,    ///< (x, w, labels, weight f32[], acc? [V,H], draw?)
-                     ///<   {chunk_rows?, chunk_columns?, dtype, seed, stream} -> loss f32[], dx,
-                     ///<   dw?; gradients are of weight * loss; dw (absent when w is frozen) in
-                     ///<   `dtype`
+  attention_cached,   ///< (q [T,h,d], k [C,g,d], v [C,g,d], position i32[]) {scale, window} -> o;
+                      ///<   query i sees cache rows max(0, position+i-window+1)..position+i
+  cache_write,        ///< (cache [C,g,d], x [T,g,d], position i32[]) -> version of cache
+  silu_mul,           ///< (gate, up) -> silu(gate) * up
+  silu_mul_grad,      ///< (gate, up, dy) -> dgate, dup
+  scale_columns,      ///< (x [T,N], m [N], n [N], bias? [N]) -> x * m / n + bias, x's dtype; n, of
+                      ///<   the type of sums, gets no gradient
+  scale_columns_dw,   ///< (dy [T,N], x [T,N], n [N], acc? [N], draw?) {dtype, seed, stream} -> [N]:
+                      ///<   the sum over rows of dy * x, divided by n
+  dora_norm,          ///< (w [N,K], a [R,K], b [N,R]) {scale} -> [N], in the type of sums: norms of
+                      ///<   the rows of w + scale b a; no gradient
+  dropout,            ///< (x [T,D], draw, rows i32[T], positions i32[T]) {rate, seed, stream}
+                      ///<   -> x / (1 - q) or 0, q = rate in units of 2^-16: element (t, f) is 0
+                      ///<   when its 16 random bits are below q 2^16. They are element
+                      ///<   positions[t] * D + f of the stream whose step is the low word of draw
+                      ///<   and whose part is rows[t]
+  head_loss,          ///< (x [T,H], w [V,H], labels i32[T]) {chunk_rows?, chunk_columns?} -> f32[]:
+                      ///<   sum of the cross-entropies of rows whose label is >= 0; logits of
+                      ///<   chunk_rows rows by chunk_columns classes at a time (0: all)
+  head_loss_grad,     ///< (x, w, labels, weight f32[], acc? [V,H], draw?)
+                      ///<   {chunk_rows?, chunk_columns?, dtype, seed, stream} -> loss f32[], dx,
+                      ///<   dw?; gradients are of weight * loss; dw (absent when w is frozen) in
+                      ///<   `dtype`
+  adapted_head_loss,  ///< (x, w, labels, low [T,R], up [V,R]) {chunk_rows?, chunk_columns?}
+                      ///<   -> f32[]: head_loss of logits x wt + low upt
+  adapted_head_loss_grad,  ///< (x, w, labels, low, up, weight f32[], acc? [V,R], draw?)
+                           ///<   {chunk_rows?, chunk_columns?, dtype, seed, stream} -> loss f32[],
+                           ///<   dx, dlow, dup in `dtype`; w is frozen
 
   // Whole-step ops.
   global_norm,   ///< (gradients...) {max_norm} -> norm f32[], clip f32[], finite i32[]; clip =
@@ -99,17 +115,44 @@ enum class Op : std::uint16_t {
   unscale_norm,  ///< (norm f32[], inverse f32[]) {max_norm} -> norm * inverse, the clip that scales
                  ///<   gradients of that norm back: inverse * min(1, max_norm / (result + 1e-6))
   apply_gate,    ///< (finite i32[], wanted i32[]) -> i32[]: 1 when both are non-zero
-  adamw,         ///< (weight, gradient, m, v, master?, lr, correction1, correction2, clip?, apply?,
-                 ///<   draw?) {beta1, beta2, eps, weight_decay, seed, stream}
-                 ///<   -> versions of weight, m, v, master?; unchanged when apply is 0. With a
-                 ///<   master the weight is the master rounded to nearest; `draw` rounds a bf16
-                 ///<   weight without master, m and v (the stream's part, part + 1, part + 2)
+
+  // Updates: (weight, gradient, master?, lr, clip?, apply?, draw?, states..., scalars...)
+  //   {weight_decay, seed, stream, ...} -> versions of weight, states..., master?
+  // The gradient is multiplied by `clip`; nothing changes when `apply` is 0. With a master the
+  // weight is the master rounded to nearest; `draw` rounds a bf16 weight without master. All
+  // arithmetic is fp32. 8-bit states are codes u8 of the weight's shape and f32 absmax of each 256
+  // elements (core/dynamic_map.h). See UpdateOperand.
+  adamw,       ///< m, v; correction1, correction2 (1 - beta^t) {beta1, beta2, eps}; m and v are
+               ///<   f32, or bf16 rounded as the weight with part + 1, part + 2 of the stream
+  adamw_8bit,  ///< codes of m, absmax, codes of v, absmax; correction1, correction2
+               ///<   {beta1, beta2, eps, root}; root 1: the codes are sqrt(v)'s
+  adafactor,   ///< row means f32[R], column means f32[C] of a matrix; rate, rest (the weight of
+               ///<   the newest square) {form, eps1, eps2, clip_threshold, scale_parameter}
+  adafactor_vector,  ///< the same with the squares themselves, f32
+  lion,              ///< m {beta1, beta2}
+  lion_8bit,         ///< codes of m, absmax {beta1, beta2}
+  sgd,               ///< no state
+  sgd_momentum,      ///< sum of gradients {momentum, nesterov}
 
   // Asynchronous copies between spaces: start on a copy lane, wait before the first reader.
   copy_start,  ///< (a) {space} -> copy of a in space, token
   copy_wait,   ///< (copy, token) -> version of copy, readable
   count_       // number of ops
 };
+
+/// The operands that all updates list first; their states follow, then the scalars of their own.
+enum UpdateOperand : std::size_t {
+  kUpdateWeight,
+  kUpdateGradient,
+  kUpdateMaster,
+  kUpdateRate,
+  kUpdateClip,
+  kUpdateApply,
+  kUpdateDraw,
+  kUpdateStates,
+};
+/// Elements that share an absmax in an 8-bit state.
+inline constexpr std::int64_t kCodeBlock = 256;
 
 /// Types and attributes of a node being checked or costed. Absent optional operands are nullptr.
 struct OpArguments {
@@ -171,9 +214,10 @@ struct OpDef {
   std::vector<ValueId> (*definition)(Builder&, const Node&) = nullptr;
   std::span<const Aliasing> aliasing = {};
   Precision precision = Precision::follow;
-  int accumulator = -1;  ///< index of the `acc` operand; its version is the last output
-  bool cheap = false;    ///< recomputing it costs memory traffic only (norms, activations, casts)
-  bool view = false;     ///< output 0 looks into input 0's storage; nothing runs, no kernel
+  int accumulator = -1;    ///< index of the `acc` operand; its version is the last output
+  bool cheap = false;      ///< recomputing it costs memory traffic only (norms, activations, casts)
+  int update_states = -1;  ///< states of an update, whose operands UpdateOperand names; -1: none
+  bool view = false;       ///< output 0 looks into input 0's storage; nothing runs, no kernel
 };
 
 /// The row of `op`.
@@ -185,6 +229,10 @@ std::optional<Op> op_from_name(std::string_view name);
 void check_operands(bool holds, const OpArguments& arguments);
 /// The output types of a node: checks the number of operands, then the op's shape rule.
 std::vector<TensorType> infer_types(const OpArguments& arguments);
+
+/// The random bits of row `row` of `dropout`, and its rate in units of 2^-16.
+RandomStream dropout_stream(const Attributes& attributes, std::int64_t draw, std::int32_t row);
+std::uint32_t dropout_threshold(const Attributes& attributes);
 
 /// The random bits of stochastic rounding: `seed` and `stream` of the attributes, low and high word
 /// of the draw number as step and part.

@@ -15,8 +15,10 @@ std::span<const OpDef> linears();
 std::span<const OpDef> packed_products();
 std::span<const OpDef> norms();
 std::span<const OpDef> attentions();
+std::span<const OpDef> adapters();
 std::span<const OpDef> losses();
 std::span<const OpDef> steps();
+std::span<const OpDef> updates();
 
 using Types = std::vector<TensorType>;
 

@@ -1,4 +1,4 @@
-// Ops on whole steps, states and copies between spaces.
+// Ops on whole steps and copies between spaces.
 
 #include <algorithm>
 #include <array>
@@ -26,29 +26,6 @@ Types infer_apply_gate(const OpArguments& a) {
   return {flag};
 }
 
-/// Operands of adamw after weight, gradient, m, v.
-enum : std::size_t { kMaster = 4, kRate = 5, kCorrection1, kCorrection2, kClip, kApply, kDraw };
-
-Types infer_adamw(const OpArguments& a) {
-  const Shape& shape = in(a, 0).shape;
-  for (std::size_t i = 0; i <= kMaster; ++i) {
-    if (i == kMaster && !has(a, i)) continue;
-    check_operands(is_float(in(a, i).dtype) && in(a, i).shape == shape, a);
-  }
-  for (const std::size_t i : {kRate, kCorrection1, kCorrection2}) {
-    check_operands(in(a, i) == TensorType{DType::f32, {}}, a);
-  }
-  if (has(a, kClip)) check_operands(in(a, kClip) == TensorType{DType::f32, {}}, a);
-  if (has(a, kApply)) check_operands(in(a, kApply) == TensorType{DType::i32, {}}, a);
-  if (has(a, kDraw)) check_operands(in(a, kDraw) == TensorType{DType::i64, {}}, a);
-  for (const char* key : {"beta1", "beta2", "eps", "weight_decay"}) {
-    check_operands(a.attributes.has(key), a);
-  }
-  Types types{in(a, 0), in(a, 2), in(a, 3)};
-  if (has(a, kMaster)) types.push_back(in(a, kMaster));
-  return types;
-}
-
 Types infer_copy_start(const OpArguments& a) {
   check_operands(a.attributes.has("space"), a);
   return {in(a, 0), {DType::u8, {}}};
@@ -66,15 +43,10 @@ OpCost cost_global_norm(const OpArguments& a, std::span<const TensorType> output
   return {2 * elements, traffic(a, outputs)};
 }
 
-OpCost cost_adamw(const OpArguments& a, std::span<const TensorType> outputs) {
-  return {15 * in(a, 0).shape.elements(), traffic(a, outputs)};
-}
-
 OpCost cost_copy(const OpArguments& a, std::span<const TensorType>) {
   return {0, 2 * in(a, 0).bytes()};
 }
 
-constexpr std::array<Aliasing, 4> kStates{{{0, 0, true}, {1, 2, true}, {2, 3, true}, {3, 4, true}}};
 constexpr std::array<Aliasing, 1> kVersion{{{0, 0, true}}};
 
 }  // namespace
@@ -105,16 +77,6 @@ std::span<const OpDef> steps() {
             .max_inputs = 2,
             .infer = infer_apply_gate,
             .cost = cost_elementwise,
-            .precision = Precision::keep},
-      OpDef{.op = Op::adamw,
-            .name = "adamw",
-            .min_inputs = 8,
-            .max_inputs = 11,
-            .min_outputs = 3,
-            .max_outputs = 4,
-            .infer = infer_adamw,
-            .cost = cost_adamw,
-            .aliasing = kStates,
             .precision = Precision::keep},
       OpDef{.op = Op::copy_start,
             .name = "copy_start",

@@ -19,7 +19,20 @@ struct StorageComponent {
 };
 
 /// What a parameter holds before training when it is not loaded.
-enum class Initial : std::uint8_t { normal, zeros, ones };
+enum class Initial : std::uint8_t {
+  normal,
+  zeros,
+  ones,
+  fan_in_uniform,  ///< uniform in +-1/sqrt(columns)
+  row_norms        ///< the Euclidean norms of the rows of parameter `measured`
+};
+
+/// Whose a parameter is: where its first value comes from and where it is saved.
+enum class Owner : std::uint8_t {
+  model,   ///< in the model's folder
+  copy,    ///< starts as the model's, saved with the adapter, which replaces it
+  adapter  ///< beside the model's: initialised or read from an adapter's folder, saved there in F32
+};
 
 struct Parameter {
   std::string name;  ///< Hugging Face name, e.g. `model.layers.0.self_attn.q_proj.weight`
@@ -32,6 +45,9 @@ struct Parameter {
   std::vector<std::string> tied_names =
       {};  ///< other names of the same tensor, e.g. `lm_head.weight`
   std::vector<StorageComponent> storage = {};
+  Owner owner = Owner::model;
+  bool keep_fp32 = false;     ///< stored in fp32 whatever the precision
+  std::string measured = {};  ///< of Initial::row_norms
 };
 
 using ParameterTable = std::vector<Parameter>;

@@ -235,6 +235,55 @@ std::optional<DType> read_dtype(ConfigKeys& keys) {
   user_error("{} is '{}'; snug supports float32, bfloat16 and float16.", keys.at(key), name);
 }
 
+std::vector<std::string> read_names(ConfigKeys& keys, const char* key) {
+  std::vector<std::string> names;
+  if (!keys.has(key)) return names;
+  const Json& list = *keys.find(key);
+  const bool texts = list.is_array() && std::all_of(list.begin(), list.end(),
+                                                    [](const Json& n) { return n.is_string(); });
+  if (!texts) {
+    user_error("{} is {}, expected a list of names.", keys.at(key), list.dump(-1, ' ', true));
+  }
+  return list.get<std::vector<std::string>>();
+}
+
+std::optional<StoredQuantization> read_quantization(ConfigKeys& keys, std::string_view where) {
+  if (!keys.has("quantization_config")) return std::nullopt;
+  const Json& object = *keys.find("quantization_config");
+  if (!object.is_object()) {
+    user_error("{} is {}, expected an object.", keys.at("quantization_config"),
+               object.dump(-1, ' ', true));
+  }
+  // The other keys choose kernels and temporary types: nothing that is stored.
+  ConfigKeys inner(object, where, "quantization_config.");
+  const std::string method = inner.has("quant_method") ? inner.text("quant_method") : "none";
+  if (method != "bitsandbytes") {
+    user_error("{} is '{}'; snug reads weights quantised by bitsandbytes, and others unquantised.",
+               inner.at("quant_method"), method);
+  }
+  const bool four = inner.flag("load_in_4bit", false);
+  const bool eight = inner.flag("load_in_8bit", false);
+  if (four == eight) {
+    user_error("{} and 'load_in_8bit' are both {}, expected one of them to be true.",
+               inner.at("load_in_4bit"), four);
+  }
+  StoredQuantization stored;
+  stored.skip = read_names(inner, "llm_int8_skip_modules");
+  if (eight) {
+    stored.format = PackedFormat::int8;
+    return stored;
+  }
+  const std::string type =
+      inner.has("bnb_4bit_quant_type") ? inner.text("bnb_4bit_quant_type") : "fp4";
+  const auto format = packed_format_from_name(type);
+  if (!format || !is_four_bit(*format)) {
+    user_error("{} is '{}'; snug knows nf4 and fp4.", inner.at("bnb_4bit_quant_type"), type);
+  }
+  stored.format = *format;
+  stored.double_quant = inner.flag("bnb_4bit_use_double_quant", false);
+  return stored;
+}
+
 void read_sizes(ConfigKeys& keys, const FamilyRow& row, ModelConfig& config) {
   config.vocab_size = keys.size("vocab_size", row.vocab_size, kMostVocabulary);
   config.hidden_size = keys.size("hidden_size", 4096, kMostWidth);
@@ -267,6 +316,7 @@ ModelConfig parse_config(std::string_view json, std::string_view where) {
   read_windows(keys, row, config);
   read_tokens(keys, row, config);
   config.dtype = read_dtype(keys);
+  config.quantization = read_quantization(keys, where);
   keys.finish(row.model_type);
   return config;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/packed_format.h"
 
 namespace snug {
 
@@ -25,6 +26,14 @@ struct RopeConfig {
   double high_freq_factor = 4;                        ///< llama3
   std::int64_t original_max_position_embeddings = 0;  ///< llama3
   bool operator==(const RopeConfig&) const = default;
+};
+
+/// quantization_config: how a bitsandbytes folder stores the linear weights of the layers.
+struct StoredQuantization {
+  PackedFormat format = PackedFormat::nf4;
+  bool double_quant = false;
+  std::vector<std::string> skip;  ///< modules stored as they are
+  bool operator==(const StoredQuantization&) const = default;
 };
 
 struct ModelConfig {
@@ -49,7 +58,8 @@ struct ModelConfig {
   std::optional<std::int64_t> bos_token_id;
   std::vector<std::int64_t> eos_token_ids;  ///< none, one or several
   std::optional<std::int64_t> pad_token_id;
-  std::optional<DType> dtype;       ///< of the stored weights, where the file says it
+  std::optional<DType> dtype;  ///< of the stored weights, where the file says it
+  std::optional<StoredQuantization> quantization;
   double initializer_range = 0.02;  ///< standard deviation of random weights
   bool operator==(const ModelConfig&) const = default;
 };
@@ -64,6 +74,9 @@ std::string write_config(const ModelConfig& config);
 
 /// generation_config.json with the model's special tokens.
 std::string write_generation_config(const ModelConfig& config);
+
+/// The config.json text with a head of its own.
+std::string config_untied(std::string_view json, std::string_view where);
 
 /// The text of a config.json with its dtype replaced and all else kept, in order.
 std::string config_with_dtype(std::string_view json, std::string_view where, DType dtype);

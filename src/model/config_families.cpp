@@ -158,7 +158,6 @@ constexpr auto kNeutral = std::to_array<NeutralKey>({
     {"partial_rotary_factor", "[1, null]"},
     {"per_layer_config", "[null, {}]"},
     {"pruned_heads", "[{}, null]"},
-    {"quantization_config", "[null]"},
     {"residual_dropout", "[0, null]"},
     {"rope_interleaved", "[false, null]"},
     {"sliding_window", "[null]"},

@@ -118,6 +118,14 @@ std::string write_generation_config(const ModelConfig& config) {
   return json.dump(2) + "\n";
 }
 
+std::string config_untied(std::string_view json, std::string_view where) {
+  parse_json(json, where);  // refuses what the plain parser below would let pass
+  auto object = nlohmann::ordered_json::parse(json);
+  if (!object.is_object()) user_error("{}: expected a JSON object.", where);
+  object["tie_word_embeddings"] = false;
+  return object.dump(2) + "\n";
+}
+
 std::string config_with_dtype(std::string_view json, std::string_view where, DType dtype) {
   parse_json(json, where);  // refuses what the plain parser below would let pass
   auto object = nlohmann::ordered_json::parse(json);

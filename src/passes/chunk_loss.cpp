@@ -32,7 +32,7 @@ Tile tile_of(std::int64_t limit, std::int64_t rows, std::int64_t width, std::int
 
 Graph run(Graph graph, std::int64_t limit) {
   for (Node& node : graph.nodes) {
-    if (node.op != Op::head_loss) continue;
+    if (node.op != Op::head_loss && node.op != Op::adapted_head_loss) continue;
     const Shape& x = graph.value(node.inputs[0]).type.shape;
     const Shape& w = graph.value(node.inputs[1]).type.shape;
     const Tile tile = tile_of(limit, x[0], x[1], w[0]);

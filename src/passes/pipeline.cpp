@@ -3,28 +3,55 @@
 #include <algorithm>
 
 #include "passes/accumulate.h"
-#include "passes/adamw.h"
 #include "passes/autodiff.h"
 #include "passes/chunk_loss.h"
 #include "passes/extract.h"
+#include "passes/freeze.h"
+#include "passes/lora.h"
 #include "passes/loss_scale.h"
 #include "passes/mlp_chunks.h"
+#include "passes/optimizer.h"
 #include "passes/precision.h"
+#include "passes/quantize.h"
 #include "passes/recompute.h"
+#include "passes/update_in_backward.h"
 
 namespace snug {
+namespace {
+
+/// What is trained: adapters, or all or a part of the model.
+Pass trained_part_pass(const Settings& settings, AdapterUse use) {
+  switch (settings.model.finetuning) {
+    case FinetuningType::full:
+      return freeze_pass(settings.freeze, false);
+    case FinetuningType::freeze:
+      return freeze_pass(settings.freeze, true);
+    case FinetuningType::lora:
+      return lora_pass(settings.lora, settings.run.seed, use);
+  }
+  internal_error("finetuning type {} has no pass", static_cast<int>(settings.model.finetuning));
+}
+
+}  // namespace
+
 std::vector<Pass> training_passes(const Settings& settings) {
   return {
+      // The parameters and which of them are trained: all later passes read that table.
+      trained_part_pass(settings, AdapterUse::training),
       // Storage types first: every later rule reads types.
       precision_pass(settings.precision),
+      // Frozen weights of known type become codes; what is differentiated no longer holds them.
+      quantize_pass(settings.quantization),
       // The chunk is an attribute of the loss op; its gradient rule copies it.
       chunk_loss_pass(settings.loss),
       // Loss graph to loss and gradients. What backward reads is now visible.
       autodiff_pass(gradient_dtype(settings.precision), settings.run.seed),
       // Updates read complete gradients, so they come after all of backward.
-      adamw_pass(settings.optimizer, settings.run.seed),
+      optimizer_pass(settings.optimizer, settings.run.seed),
       // fp16: what the update divides by was multiplied into the loss.
       loss_scale_pass(needs_loss_scale(settings.precision)),
+      // Moves updates before recompute measures what is alive.
+      update_in_backward_pass(settings.update_in_backward),
       // After it nothing may merge equal nodes: that would undo it.
       recompute_pass(settings.recompute),
       // What is computed again in backward can be in tiles there; what is kept is kept whole.
@@ -42,17 +69,26 @@ bool in_init(const Node& node) { return node.phase == Phase::init; }
 bool in_step(const Node& node) { return node.phase != Phase::init; }
 
 /// Nothing is trained: no parameter needs a master.
-Graph frozen(Graph graph) {
-  for (Parameter& parameter : graph.parameters) parameter.trainable = false;
-  return graph;
+Pass frozen_pass() {
+  return {.name = "frozen",
+          .needs = {},
+          .gives = {},
+          .breaks = {},
+          .equality = Equality::exact,
+          .run = [](Graph graph) {
+            for (Parameter& parameter : graph.parameters) parameter.trainable = false;
+            return graph;
+          }};
 }
 
 /// The loss without gradients.
 Graph evaluation_graph(const Graph& loss, const Settings& settings) {
-  return run_passes(frozen(loss),
-                    {precision_pass(settings.precision), chunk_loss_pass(settings.loss),
-                     mlp_chunks_pass(settings.mlp_chunks, settings.run.seed)},
-                    nullptr);
+  return run_passes(
+      loss,
+      {trained_part_pass(settings, AdapterUse::evaluation), frozen_pass(),
+       precision_pass(settings.precision), quantize_pass(settings.quantization),
+       chunk_loss_pass(settings.loss), mlp_chunks_pass(settings.mlp_chunks, settings.run.seed)},
+      nullptr);
 }
 
 Graph evaluation_program(const Graph& graph, std::int64_t length) {
@@ -156,8 +192,11 @@ StepModule compile_generation(const ModelConfig& config, GenerationCapacity capa
   StepModule module;
   const auto add = [&](const std::string& name, std::int64_t tokens, bool with_init) {
     capacity.tokens = tokens;
-    const Graph graph = run_passes(frozen(build_generation(config, capacity, capacity.cache_rows)),
-                                   {precision_pass(settings.precision)}, nullptr);
+    const Graph graph =
+        run_passes(build_generation(config, capacity, capacity.cache_rows),
+                   {trained_part_pass(settings, AdapterUse::generation), frozen_pass(),
+                    precision_pass(settings.precision), quantize_pass(settings.quantization)},
+                   nullptr);
     if (with_init) {
       module.script.init = 0;
       module.programs.push_back({"init", extract_program(graph, "init", in_init)});

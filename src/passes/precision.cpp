@@ -19,9 +19,10 @@ Graph run(Graph graph, const PrecisionOptions& options) {
   const DType stored = stored_dtype(options);
   if (stored == DType::f32) return graph;
   for (Parameter& parameter : graph.parameters) {
+    if (parameter.keep_fp32) continue;
     Value& weight = graph.value(graph.find(parameter.name));
     weight.type.dtype = stored;
-    parameter.type.dtype = stored;
+    if (parameter.owner != Owner::adapter) parameter.type.dtype = stored;
     parameter.storage.front().type = weight.type;
     if (parameter.trainable && options.master_weights == MasterWeights::fp32) {
       const TensorType master{DType::f32, weight.type.shape};

@@ -7,6 +7,7 @@
 #include "passes/nominal_cost.h"
 #include "passes/recompute.h"
 #include "passes/recompute_limit.h"
+#include "plan/combinations.h"
 #include "plan/recipe.h"
 
 namespace snug {
@@ -15,8 +16,10 @@ namespace {
 /// Plans of one micro-batch before the search turns to another.
 constexpr int kAttempts = 5;
 
-std::vector<std::int64_t> micro_candidates(const BatchShape& shape) {
+std::vector<std::int64_t> micro_candidates(const RecipeRequest& request) {
+  const BatchShape shape = resolve_batch(request.settings);
   if (shape.micro) return {*shape.micro};
+  if (!may_accumulate(request.settings)) return {shape.rows};
   std::vector<std::int64_t> candidates;
   for (std::int64_t micro = shape.rows; micro >= 1; --micro) {
     if (shape.rows % micro == 0) candidates.push_back(micro);
@@ -98,7 +101,7 @@ class RecipeSearch {
         kernels_(kernels),
         trace_(trace),
         rows_(resolve_batch(request.settings).rows),
-        micros_(micro_candidates(resolve_batch(request.settings))) {}
+        micros_(micro_candidates(request)) {}
 
   Recipe run() {
     if (!is_automatic(request_.settings.recompute)) return search_micros();
@@ -196,6 +199,7 @@ class RecipeSearch {
 
 Recipe choose_recipe(const RecipeRequest& request, const KernelSource& kernels,
                      PipelineTrace* trace) {
+  check_combinations(request, kernels);
   return RecipeSearch(request, kernels, trace).run();
 }
 

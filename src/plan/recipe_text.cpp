@@ -5,6 +5,19 @@
 
 namespace snug {
 
+namespace {
+
+/// What is trained: `full`, `freeze`, `LoRA r 16`, `DoRA r 8`.
+std::string describe_tuning(const Settings& settings) {
+  const FinetuningType type = settings.model.finetuning;
+  if (type != FinetuningType::lora)
+    return find_setting("finetuning_type").row->field.print(settings);
+  const auto& lora = settings.lora;
+  return fmt::format("{} r {}", lora.dora ? "DoRA" : lora.rslora ? "rsLoRA" : "LoRA", lora.rank);
+}
+
+}  // namespace
+
 std::string describe_recipe(const Recipe& recipe) {
   const Settings& settings = recipe.settings;
   const auto& precision = settings.precision;
@@ -16,8 +29,12 @@ std::string describe_recipe(const Recipe& recipe) {
   }
   const std::string policy =
       find_setting("activation_checkpointing").row->field.print(recipe.settings);
-  std::string text = fmt::format("full, {}, {} × {} rows of ≤ {}", type, recipe.accumulation,
-                                 recipe.micro_rows, recipe.module->script.buckets.back().length);
+  std::string text = fmt::format("{}, {}, {} × {} rows of ≤ {}", describe_tuning(settings), type,
+                                 recipe.accumulation, recipe.micro_rows,
+                                 recipe.module->script.buckets.back().length);
+  const std::string optimizer = find_setting("optim").row->field.print(settings);
+  if (optimizer != "adamw_torch") text += ", " + optimizer;
+  if (settings.update_in_backward.on) text += ", update_in_backward";
   if (policy != "false") text += ", activation_checkpointing " + policy;
   return text;
 }

@@ -8,8 +8,6 @@
 #include "io/atomic_folder.h"
 #include "io/checkpoints.h"
 #include "io/file.h"
-#include "io/model_writer.h"
-#include "train/weights.h"
 
 namespace snug {
 namespace {
@@ -29,16 +27,6 @@ std::span<std::byte> bytes_of(const Executor& executor, std::string_view name) {
   return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
 }
 
-std::map<std::string, std::string> texts_of(const SavedModel& model,
-                                            const std::string& config_yaml) {
-  std::map<std::string, std::string> texts = {{"config.json", model.config_json},
-                                              {"config.yaml", config_yaml}};
-  if (!model.generation_config_json.empty()) {
-    texts["generation_config.json"] = model.generation_config_json;
-  }
-  return texts;
-}
-
 void add_state_texts(std::map<std::string, std::string>& texts, const Progression& p) {
   texts[kTrainer] = p.trainer.to_json();
   texts[kScheduler] =
@@ -56,13 +44,42 @@ void add_state_texts(std::map<std::string, std::string>& texts, const Progressio
 
 }  // namespace
 
+SavedModel saved_model(const ModelSource& model, const Settings& settings,
+                       const ParameterTable& parameters) {
+  SavedModel saved{.texts = {}, .tokenizer_source = model.folder};
+  if (has_adapter(parameters)) {
+    saved.texts.emplace(kAdapterConfig, adapter_config(settings, parameters));
+    return saved;
+  }
+  saved.texts["config.json"] = model.config_json;
+  if (!model.generation_config_json.empty()) {
+    saved.texts["generation_config.json"] = model.generation_config_json;
+  }
+  return saved;
+}
+
 CheckpointWriter::CheckpointWriter(const Recipe& recipe, const Executor& executor, SavedModel model)
-    : recipe_(recipe), executor_(executor), model_(std::move(model)) {}
+    : recipe_(recipe),
+      executor_(executor),
+      model_(std::move(model)),
+      weights_(recipe.module->parameters) {}
+
+ModelFolderWriter CheckpointWriter::folder_writer(std::map<std::string, std::string> texts) const {
+  const bool adapter = has_adapter(recipe_.module->parameters);
+  texts.insert(model_.texts.begin(), model_.texts.end());
+  return {weights_.specs(), std::move(texts), model_.tokenizer_source,
+          ModelFolderWriter::kShardBytes, adapter ? kAdapterStem : "model"};
+}
+
+void CheckpointWriter::write_weights(const ModelFolderWriter& writer,
+                                     const fs::path& folder) const {
+  writer.write(folder, [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
+    weights_.write(tensor, [&](std::string_view name) { return bytes_of(executor_, name); }, sink);
+  });
+}
 
 std::int64_t CheckpointWriter::model_bytes() const {
-  const ModelFolderWriter writer(weight_specs(recipe_.module->parameters), texts_of(model_, ""),
-                                 model_.tokenizer_source);
-  return writer.total_bytes();
+  return folder_writer({{"config.yaml", ""}}).total_bytes();
 }
 
 std::int64_t CheckpointWriter::checkpoint_bytes() const {
@@ -80,13 +97,9 @@ fs::path CheckpointWriter::save(const fs::path& output, const Progression& progr
                                 const std::string& config_yaml, std::int64_t total_limit) const {
   const fs::path target = output / fmt::format("checkpoint-{}", progression.trainer.global_step);
   AtomicFolder folder(target);
-  auto texts = texts_of(model_, config_yaml);
+  std::map<std::string, std::string> texts = {{"config.yaml", config_yaml}};
   add_state_texts(texts, progression);
-  const ModelFolderWriter writer(weight_specs(recipe_.module->parameters), std::move(texts),
-                                 model_.tokenizer_source);
-  writer.write(folder.path(), [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
-    sink(bytes_of(executor_, tensor.name));
-  });
+  write_weights(folder_writer(std::move(texts)), folder.path());
   write_state(folder.path());
   folder.commit();
   if (total_limit > 0) rotate_checkpoints(output, total_limit);
@@ -96,13 +109,8 @@ fs::path CheckpointWriter::save(const fs::path& output, const Progression& progr
 void CheckpointWriter::save_model(const fs::path& output, const TrainerState& trainer,
                                   const std::string& config_yaml) const {
   AtomicFolder folder(output / "model");
-  auto texts = texts_of(model_, config_yaml);
-  texts[kTrainer] = trainer.to_json();
-  const ModelFolderWriter writer(weight_specs(recipe_.module->parameters), std::move(texts),
-                                 model_.tokenizer_source);
-  writer.write(folder.path(), [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
-    sink(bytes_of(executor_, tensor.name));
-  });
+  write_weights(folder_writer({{"config.yaml", config_yaml}, {kTrainer, trainer.to_json()}}),
+                folder.path());
   folder.commit_files_into(output);
 }
 
@@ -139,12 +147,19 @@ Progression read_progression(const fs::path& folder) {
   return p;
 }
 
-Progression load_checkpoint(const fs::path& folder, const Recipe& recipe,
-                            const Executor& executor) {
+Progression load_checkpoint(const fs::path& folder, const ModelSource& model, const Recipe& recipe,
+                            const Executor& executor, ThreadPool& pool) {
   check_checkpoint(folder);
   const Progression progression = read_progression(folder);
   const auto bytes = [&](std::string_view name) { return bytes_of(executor, name); };
-  load_weights(recipe.module->parameters, ModelWeights(folder), bytes);
+  const ParameterTable& parameters = recipe.module->parameters;
+  if (has_adapter(parameters)) {
+    ModelSource source = model;
+    source.adapter = folder;
+    fill_weights(parameters, source, static_cast<std::uint64_t>(progression.seed), bytes, pool);
+  } else {
+    load_weights(parameters, ModelWeights(folder), bytes, pool);
+  }
   const SafetensorsFile file(folder / kOptimizer);
   for (const TensorSpec& spec : state_specs(recipe.module->parameters)) {
     const TensorView* view = file.find(spec.name);

@@ -4,13 +4,17 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 
 #include "exec/executor.h"
+#include "io/model_writer.h"
 #include "plan/recipe.h"
 #include "train/loss_scale.h"
+#include "train/run_setup.h"
 #include "train/trainer_state.h"
+#include "train/weights.h"
 
 namespace snug {
 
@@ -26,10 +30,13 @@ struct DataPosition {
 
 /// What goes into a folder beside the weights.
 struct SavedModel {
-  std::string config_json;
-  std::string generation_config_json;
-  std::filesystem::path tokenizer_source;  ///< empty: no tokenizer files
+  std::map<std::string, std::string> texts;  ///< config.json or adapter_config.json, and others
+  std::filesystem::path tokenizer_source;    ///< empty: no tokenizer files
 };
+
+/// What a run of these settings saves beside its weights.
+SavedModel saved_model(const ModelSource& model, const Settings& settings,
+                       const ParameterTable& parameters);
 
 /// A training run's state outside the arenas.
 struct Progression {
@@ -61,15 +68,18 @@ class CheckpointWriter {
 
  private:
   void write_state(const std::filesystem::path& folder) const;
+  ModelFolderWriter folder_writer(std::map<std::string, std::string> texts) const;
+  void write_weights(const ModelFolderWriter& writer, const std::filesystem::path& folder) const;
   const Recipe& recipe_;
   const Executor& executor_;
   SavedModel model_;
+  SavedWeights weights_;
 };
 
-/// Reads a checkpoint's weights and state into the executor's values and returns where it stood.
-/// UserError when a file is damaged or of another model.
-Progression load_checkpoint(const std::filesystem::path& folder, const Recipe& recipe,
-                            const Executor& executor);
+/// Reads a checkpoint's weights and state into the executor's values and returns where it stood. An
+/// adapter's base comes from `model`. UserError when a file is damaged or of another model.
+Progression load_checkpoint(const std::filesystem::path& folder, const ModelSource& model,
+                            const Recipe& recipe, const Executor& executor, ThreadPool& pool);
 
 /// The position alone; what decides whether a checkpoint can be used at all.
 Progression read_progression(const std::filesystem::path& folder);

@@ -31,6 +31,7 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
   if (!model.has_weights) {
     user_error("eval needs a model folder; '{}' has no weights.", settings.model.name_or_path);
   }
+  adopt_quantization(settings, model);
   settings.precision.bf16 = model.config.dtype.value_or(DType::f32) != DType::f32;
   if (!settings.data.eval_files.empty()) settings.data.train_files = settings.data.eval_files;
   settings.data.eval_files.clear();
@@ -47,6 +48,7 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
   recipe.module = std::make_unique<StepModule>(compile_evaluation(
       model.config, {.rows = rows, .lengths = lengths, .rope_positions = lengths.back()},
       settings));
+  check_adapter(recipe.module->parameters, model);
   recipe.plan = make_plan(*recipe.module, *kernels, target);
   const ProcessMemory memory = process_memory(settings.device);
   const std::int64_t needed = recipe.plan.arena(Space::device).bytes + memory.outside;
@@ -56,11 +58,14 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
                     "per_device_train_batch_size or max_length.",
                     binary_bytes(needed), binary_bytes(memory.budget)));
   }
+  const ModelWeights weights(model.folder);
+  check_packed_weights(recipe.module->parameters, weights);
   ThreadPool pool(target.threads);
   Executor executor(recipe.plan, reserve_arenas(recipe.plan, pool), pool);
   executor.play(recipe.module->script.init);
-  load_weights(recipe.module->parameters, ModelWeights(model.folder),
-               [&](std::string_view name) { return bytes_of(executor, name); });
+  fill_weights(
+      recipe.module->parameters, model, static_cast<std::uint64_t>(settings.run.seed),
+      [&](std::string_view name) { return bytes_of(executor, name); }, pool);
   talk.out << fmt::format("eval: {} rows · {} labels · {} planned\n", data.train.size(),
                           data.train.counts().trained_tokens,
                           binary_bytes(recipe.plan.arena(Space::device).bytes));

@@ -44,6 +44,7 @@ std::int64_t cache_rows(const GeneratorCapacity& capacity) {
 StepModule compile(const ModelSource& model, const GeneratorCapacity& capacity, Settings settings,
                    DType weight_type) {
   check_positions(model.config, capacity.prompt_tokens, capacity.new_tokens);
+  adopt_quantization(settings, model);
   settings.precision.bf16 = weight_type == DType::bf16;
   settings.precision.master_weights = MasterWeights::none;
   return compile_generation(
@@ -106,7 +107,9 @@ Generator::Generator(const ModelSource& model, const GeneratorCapacity& capacity
       chunk_(chunk_tokens(capacity)),
       cache_rows_(cache_rows(capacity)),
       most_tokens_(capacity.prompt_tokens + capacity.new_tokens) {
+  check_adapter(module_.parameters, model);
   check_budget(settings.device);
+  if (model.has_weights) check_packed_weights(module_.parameters, ModelWeights(model.folder));
   executor_ = std::make_unique<Executor>(plan_, reserve_arenas(plan_, pool_), pool_);
   load(model, static_cast<std::uint64_t>(settings.run.seed));
 }
@@ -123,11 +126,7 @@ void Generator::check_budget(const DeviceSettings& settings) const {
 
 void Generator::load(const ModelSource& model, std::uint64_t seed) {
   const auto bytes = [this](std::string_view value) { return bytes_of(value); };
-  if (model.has_weights) {
-    load_weights(module_.parameters, ModelWeights(model.folder), bytes);
-  } else {
-    initialise_weights(module_.parameters, model.config.initializer_range, seed, bytes, pool_);
-  }
+  fill_weights(module_.parameters, model, seed, bytes, pool_);
   executor_->play(module_.script.init);
 }
 

@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <fstream>
+#include <utility>
 
 #include "core/error.h"
 #include "data/packing.h"
 #include "exec/host_memory.h"
+#include "io/adapter_files.h"
 #include "io/file.h"
 #include "io/model_files.h"
 #include "model/shapes.h"
+#include "passes/quantize.h"
 
 namespace snug {
 namespace {
@@ -35,8 +38,19 @@ std::string last_name(const fs::path& path) {
 
 }  // namespace
 
+Settings with_adapter(Settings settings) {
+  if (settings.model.adapter.empty()) {
+    const std::string& model = settings.model.name_or_path;
+    if (model.empty() || !is_adapter_folder(model)) return settings;
+    settings.model.adapter = std::exchange(settings.model.name_or_path, "");
+  }
+  adopt_adapter(fs::path(settings.model.adapter), settings);
+  return settings;
+}
+
 ModelSource open_model(const ModelSettings& settings) {
   ModelSource model;
+  model.adapter = settings.adapter;
   if (settings.name_or_path.starts_with(kShapePrefix)) {
     model.name = settings.name_or_path.substr(kShapePrefix.size());
     model.config = shape_config(model.name);
@@ -54,6 +68,27 @@ ModelSource open_model(const ModelSettings& settings) {
 
 void set_stored_dtype(ModelSource& model, DType dtype) {
   model.config_json = config_with_dtype(model.config_json, "config.json", dtype);
+}
+
+void adopt_quantization(Settings& settings, const ModelSource& model) {
+  if (!model.config.quantization || model.folder.empty()) return;
+  const StoredQuantization& stored = *model.config.quantization;
+  const auto as_stored = quantization_of(stored);
+  const auto compare = [&](const char* key, auto wanted, auto there) {
+    if (!settings.is_set(key) || wanted == there) return;
+    user_error(
+        "{}: {} does not fit '{}', whose weights are stored as {}{}. Leave it out, or give the "
+        "unquantised model.",
+        settings.origin(key).place, key, settings.model.name_or_path, name_of(stored.format),
+        stored.double_quant ? " with double quantisation" : "");
+  };
+  const auto& wanted = settings.quantization;
+  compare("load_in_4bit", wanted.load_in_4bit, as_stored.load_in_4bit);
+  compare("load_in_8bit", wanted.load_in_8bit, as_stored.load_in_8bit);
+  compare("bnb_4bit_quant_type", wanted.type, as_stored.type);
+  compare("bnb_4bit_use_double_quant", wanted.double_quant, as_stored.double_quant);
+  compare("llm_int8_skip_modules", wanted.skip, as_stored.skip);
+  settings.quantization = as_stored;
 }
 
 TokenRules token_rules(const Settings& settings, const ModelConfig& config) {

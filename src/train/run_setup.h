@@ -17,11 +17,16 @@ namespace snug {
 struct ModelSource {
   ModelConfig config;
   std::filesystem::path folder;        ///< empty for `shape:NAME`
+  std::filesystem::path adapter;       ///< a PEFT folder to load on top; empty: none
   std::string name;                    ///< the folder's or shape's last name, for run names
   bool has_weights = false;            ///< weights are to be read from `folder`
   std::string config_json;             ///< to be written beside trained weights
   std::string generation_config_json;  ///< empty: copied from the folder where it has one
 };
+
+/// The settings a run, an evaluation or a generation goes by: where model_name_or_path or
+/// adapter_name_or_path is a PEFT folder, with its base and its adapter's settings.
+Settings with_adapter(Settings settings);
 
 /// Resolves model_name_or_path: a folder, a hub id in the local cache, `shape:NAME`. UserError for
 /// what is not on this machine or not a model.
@@ -29,6 +34,10 @@ ModelSource open_model(const ModelSettings& settings);
 
 /// The stored type of trained weights: config.json says it, as transformers would read it back.
 void set_stored_dtype(ModelSource& model, DType dtype);
+
+/// Where the folder holds quantised weights, they are used as stored: sets `quantization`.
+/// UserError when it was set to something else.
+void adopt_quantization(Settings& settings, const ModelSource& model);
 
 /// Tokenised rows.
 struct DataSource {

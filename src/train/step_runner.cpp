@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "passes/optimizer.h"
 
 namespace snug {
 
@@ -31,11 +32,8 @@ std::int32_t StepRunner::bucket_for(const Dataset& data, std::span<const std::in
 
 void StepRunner::set_scalars(double learning_rate, std::int64_t applied, std::int64_t labels,
                              double loss_scale) {
-  const auto t = static_cast<double>(applied + 1);
-  const auto& optimizer = recipe_.settings.optimizer;
-  set("scalar/lr", static_cast<float>(learning_rate));
-  set("scalar/correction1", static_cast<float>(1.0 - std::pow(optimizer.adam_beta1, t)));
-  set("scalar/correction2", static_cast<float>(1.0 - std::pow(optimizer.adam_beta2, t)));
+  set_update_scalars(recipe_.settings.optimizer, learning_rate, applied,
+                     [&](const char* name, float value) { set(name, value); });
   const double weight = labels == 0 ? 0.0 : loss_scale / static_cast<double>(labels);
   set("scalar/loss_weight", static_cast<float>(weight));
   set("scalar/inverse_scale", static_cast<float>(1.0 / loss_scale));
@@ -48,6 +46,13 @@ void StepRunner::fill(std::int32_t program, const Dataset& data, std::span<const
   fill_micro_batch(data, rows, length,
                    {input("input/ids"), input("input/labels"), input("input/positions"),
                     input("input/doc_start")});
+  if (!executor_.plan().has_location(program, "input/rows")) return;
+  // Whose a token is, by its row in the data: what is drawn for it depends on no micro-batch.
+  const auto numbers = input("input/rows");
+  for (std::size_t t = 0; t < numbers.size(); ++t) {
+    const std::size_t slot = t / static_cast<std::size_t>(length);
+    numbers[t] = slot < rows.size() ? static_cast<std::int32_t>(rows[slot]) : -1;
+  }
 }
 
 void StepRunner::read_outcome(std::int32_t program, StepOutcome& outcome) const {

@@ -74,6 +74,7 @@ std::uint64_t fingerprint(const Dataset& data) {
 
 Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)), talk_(talk) {
   model_ = open_model(settings_.model);
+  adopt_quantization(settings_, model_);
   if (!model_.has_weights && settings_.model.init == InitWeights::pretrained) {
     user_error("'{}' is a shape without weights. Add init=random to train it from random weights.",
                settings_.model.name_or_path);
@@ -81,6 +82,7 @@ Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)),
   data_ = open_data(settings_, model_);
   open_output();
   choose();
+  check_adapter(recipe_->module->parameters, model_);
   if (!resume_from_.empty()) check_resumed(read_progression(resume_from_));
 }
 
@@ -110,6 +112,9 @@ void Trainer::choose() {
   recipe_ = std::make_unique<Recipe>(choose_recipe(request, *kernels_, nullptr));
   if (!recipe_->fits) {
     throw DoesNotFit(describe_misfit(request, *recipe_, advise(request, *recipe_, *kernels_, 5)));
+  }
+  if (model_.has_weights && resume_from_.empty()) {
+    check_packed_weights(recipe_->module->parameters, ModelWeights(model_.folder));
   }
   set_stored_dtype(model_, stored_dtype(settings_.precision));
   order_ = std::make_unique<EpochOrder>(
@@ -151,8 +156,7 @@ void Trainer::start() {
       std::make_unique<Executor>(recipe_->plan, reserve_arenas(recipe_->plan, *pool_), *pool_);
   runner_ = std::make_unique<StepRunner>(*recipe_, *executor_);
   writer_ = std::make_unique<CheckpointWriter>(
-      *recipe_, *executor_,
-      SavedModel{model_.config_json, model_.generation_config_json, model_.folder});
+      *recipe_, *executor_, saved_model(model_, settings_, recipe_->module->parameters));
   const std::int64_t kept = settings_.save.total_limit.value_or(
       save_every_ > 0 ? at_.trainer.max_steps / save_every_ : 0);
   check_disk({.checkpoints = save_every_ > 0 ? kept : 0,
@@ -179,7 +183,7 @@ void Trainer::load_start_state() {
     return {executor_->address(location), static_cast<std::size_t>(location.layout.type.bytes())};
   };
   if (!resume_from_.empty()) {
-    const Progression before = load_checkpoint(resume_from_, *recipe_, *executor_);
+    const Progression before = load_checkpoint(resume_from_, model_, *recipe_, *executor_, *pool_);
     const Progression planned = at_;
     at_ = before;
     if (!needs_loss_scale(settings_.precision)) at_.loss_scale.reset();
@@ -192,11 +196,9 @@ void Trainer::load_start_state() {
     at_.trainer.train_batch_size = planned.trainer.train_batch_size;
     talk_.out << fmt::format("resumed from {} at step {}\n", resume_from_.string(),
                              at_.trainer.global_step);
-  } else if (model_.has_weights) {
-    load_weights(recipe_->module->parameters, ModelWeights(model_.folder), bytes);
   } else {
-    initialise_weights(recipe_->module->parameters, model_.config.initializer_range,
-                       static_cast<std::uint64_t>(settings_.run.seed), bytes, *pool_);
+    fill_weights(recipe_->module->parameters, model_,
+                 static_cast<std::uint64_t>(settings_.run.seed), bytes, *pool_);
   }
 }
 
@@ -251,10 +253,11 @@ void Trainer::after_step(const StepOutcome& outcome, double learning_rate, doubl
   if (at_.loss_scale && outcome.labels > 0) at_.loss_scale->update(!outcome.overflowed);
   if (!outcome.finite && !overflowed) {
     ++skipped_in_a_row_;
-    const std::string what = fmt::format(
-        "step {}: the loss or a gradient is not finite (loss {}, "
-        "gradient norm {}); the update was not applied",
-        at_.trainer.global_step + 1, outcome.loss(), outcome.grad_norm);
+    const std::string what =
+        fmt::format("step {}: the loss or a gradient is not finite (loss {}, gradient norm {}); {}",
+                    at_.trainer.global_step + 1, outcome.loss(), outcome.grad_norm,
+                    outcome.applied ? "the tensors of such gradients were left as they were"
+                                    : "the update was not applied");
     if (settings_.run.nan_policy == NanPolicy::stop || skipped_in_a_row_ > kMostSkipped) {
       progress_->finish();
       user_error(

@@ -4,6 +4,7 @@
 #include "core/text.h"
 #include "data/packing.h"
 #include "model/config.h"
+#include "passes/optimizer.h"
 #include "plan/recipe_text.h"
 #include "plan/report.h"
 #include "train/trainer.h"
@@ -41,6 +42,8 @@ void Trainer::print_header() const {
                      binary_bytes(recipe_->plan.arena(Space::device).bytes),
                      binary_bytes(memory_.outside));
   for (const std::string& warning : reference_warnings(recipe_->plan)) out << warning << "\n";
+  const std::string_view note = optimizer_note(settings_.optimizer);
+  if (!note.empty()) out << "optimizer: " << note << "\n";
   out << repro_line("train", settings_) << "\n" << std::flush;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <optional>
 
 #include "core/error.h"
 #include "core/philox.h"
@@ -30,16 +31,6 @@ const StorageComponent* component_of(const Parameter& parameter, std::string_vie
   return nullptr;
 }
 
-/// The stored tensor of a parameter under its own name or one it is tied to.
-const TensorView& stored_tensor(const Parameter& parameter, const ModelWeights& source) {
-  for (const std::string& tied : parameter.tied_names) {
-    if (source.find(parameter.name) == nullptr && source.find(tied) != nullptr) {
-      return source.require(tied, parameter.type.shape.dims());
-    }
-  }
-  return source.require(parameter.name, parameter.type.shape.dims());
-}
-
 /// Two normal numbers from one block (Box-Muller).
 std::array<double, 2> normals(const PhiloxBlock& block) {
   constexpr double kUnit = 1.0 / 4294967296.0;
@@ -48,8 +39,10 @@ std::array<double, 2> normals(const PhiloxBlock& block) {
   return {radius * std::cos(angle), radius * std::sin(angle)};
 }
 
-void fill_normal(std::span<std::byte> to, DType type, double deviation, std::uint64_t seed,
-                 const std::string& name, ThreadPool& pool) {
+/// Fills `to` with pair(block) of blocks 0, 1, ... of the stream NAME/init.
+template <class Pair>
+void fill_pairs(std::span<std::byte> to, DType type, std::uint64_t seed, const std::string& name,
+                ThreadPool& pool, const Pair& pair_of) {
   constexpr std::int64_t kBlock = 1 << 16;  // elements; even, so that no pair is split
   const RandomStream stream{.seed = seed, .stream = stream_hash(name + "/init")};
   const std::int64_t width = size_of(type);
@@ -57,15 +50,83 @@ void fill_normal(std::span<std::byte> to, DType type, double deviation, std::uin
   pool.run((count + kBlock - 1) / kBlock, [&](std::int64_t block, int) {
     const std::int64_t end = std::min((block + 1) * kBlock, count);
     for (std::int64_t i = block * kBlock; i < end; i += 2) {
-      const auto pair = normals(stream.block(static_cast<std::uint64_t>(i / 2)));
+      const std::array<double, 2> pair = pair_of(stream.block(static_cast<std::uint64_t>(i / 2)));
       for (std::int64_t j = i; j < std::min(i + 2, end); ++j) {
-        const auto value = static_cast<float>(deviation * pair[static_cast<std::size_t>(j - i)]);
+        const auto value = static_cast<float>(pair[static_cast<std::size_t>(j - i)]);
         convert_elements(
             {reinterpret_cast<const std::byte*>(&value), sizeof value}, DType::f32,
             to.subspan(static_cast<std::size_t>(j * width), static_cast<std::size_t>(width)), type);
       }
     }
   });
+}
+
+void fill_normal(std::span<std::byte> to, DType type, double deviation, std::uint64_t seed,
+                 const std::string& name, ThreadPool& pool) {
+  fill_pairs(to, type, seed, name, pool, [&](const PhiloxBlock& block) {
+    const auto pair = normals(block);
+    return std::array{deviation * pair[0], deviation * pair[1]};
+  });
+}
+
+void fill_uniform(std::span<std::byte> to, DType type, double bound, std::uint64_t seed,
+                  const std::string& name, ThreadPool& pool) {
+  constexpr double kUnit = 1.0 / 4294967296.0;
+  fill_pairs(to, type, seed, name, pool, [&](const PhiloxBlock& block) {
+    return std::array{bound * (2.0 * (block[0] + 0.5) * kUnit - 1.0),
+                      bound * (2.0 * (block[1] + 0.5) * kUnit - 1.0)};
+  });
+}
+
+/// Reads rows of a weight as f32, whatever it is stored in.
+class WeightRows {
+ public:
+  WeightRows(const Parameter& parameter, ValueBytes bytes) : columns_(parameter.type.shape[1]) {
+    const StorageComponent* part = component_of(parameter, "weight");
+    if (part != nullptr) {
+      type_ = part->type.dtype;
+      plain_ = bytes(part->value);
+    } else {
+      packed_ = packed_matrix(parameter, bytes);
+    }
+  }
+
+  void read(std::int64_t row, std::span<float> to) const {
+    if (packed_) {
+      for (std::int64_t c = 0; c < columns_; ++c) {
+        to[static_cast<std::size_t>(c)] = packed_->element(row, c);
+      }
+      return;
+    }
+    const auto row_bytes = static_cast<std::size_t>(columns_ * size_of(type_));
+    convert_elements(plain_.subspan(static_cast<std::size_t>(row) * row_bytes, row_bytes), type_,
+                     std::as_writable_bytes(to), DType::f32);
+  }
+
+ private:
+  std::int64_t columns_;
+  DType type_ = DType::f32;
+  std::span<const std::byte> plain_;
+  std::optional<PackedMatrix> packed_;
+};
+
+/// The norms of the rows of another parameter's weight.
+void fill_row_norms(std::span<std::byte> to, DType type, const ParameterTable& parameters,
+                    const std::string& measured, ValueBytes bytes) {
+  const auto found = std::find_if(parameters.begin(), parameters.end(),
+                                  [&](const Parameter& p) { return p.name == measured; });
+  check(found != parameters.end(), "no parameter '{}' to measure", measured);
+  const WeightRows rows(*found, bytes);
+  std::vector<float> row(static_cast<std::size_t>(found->type.shape[1]));
+  const auto width = static_cast<std::size_t>(size_of(type));
+  for (std::int64_t r = 0; r < found->type.shape[0]; ++r) {
+    rows.read(r, row);
+    double squares = 0;
+    for (const float x : row) squares += static_cast<double>(x) * static_cast<double>(x);
+    const auto norm = static_cast<float>(std::sqrt(squares));
+    convert_elements(std::as_bytes(std::span(&norm, 1)), DType::f32,
+                     to.subspan(static_cast<std::size_t>(r) * width, width), type);
+  }
 }
 
 void fill_constant(std::span<std::byte> to, DType type, float value) {
@@ -77,6 +138,15 @@ void fill_constant(std::span<std::byte> to, DType type, float value) {
 }
 
 }  // namespace
+
+const TensorView& stored_tensor(const Parameter& parameter, const ModelWeights& source) {
+  for (const std::string& tied : parameter.tied_names) {
+    if (source.find(parameter.name) == nullptr && source.find(tied) != nullptr) {
+      return source.require(tied, parameter.type.shape.dims());
+    }
+  }
+  return source.require(parameter.name, parameter.type.shape.dims());
+}
 
 void convert_elements(std::span<const std::byte> from, DType from_type, std::span<std::byte> to,
                       DType to_type) {
@@ -98,53 +168,160 @@ void convert_elements(std::span<const std::byte> from, DType from_type, std::spa
   });
 }
 
-void load_weights(const ParameterTable& parameters, const ModelWeights& source, ValueBytes bytes) {
+namespace {
+
+/// Copies a stored tensor into the parameter's weight and master.
+void copy_in(const Parameter& parameter, const TensorView& view, ValueBytes bytes) {
+  for (const char* name : {"weight", "master"}) {
+    const StorageComponent* part = component_of(parameter, name);
+    if (part == nullptr) continue;
+    convert_elements(view.bytes, *view.dtype, bytes(part->value), part->type.dtype);
+  }
+}
+
+}  // namespace
+
+void load_weights(const ParameterTable& parameters, const ModelWeights& source, ValueBytes bytes,
+                  ThreadPool& pool) {
   for (const Parameter& parameter : parameters) {
+    if (parameter.owner == Owner::adapter) continue;
+    if (is_packed(parameter)) {
+      load_packed(parameter, source, bytes, pool);
+      continue;
+    }
     const TensorView& view = stored_tensor(parameter, source);
     if (!view.dtype || !is_float(*view.dtype)) {
       user_error("'{}' is stored as {}; snug reads weights in F32, BF16 and F16.", view.name,
                  view.type_name);
     }
-    for (const char* name : {"weight", "master"}) {
-      const StorageComponent* part = component_of(parameter, name);
-      if (part == nullptr) continue;
-      convert_elements(view.bytes, *view.dtype, bytes(part->value), part->type.dtype);
-    }
+    copy_in(parameter, view, bytes);
     source.drop_pages(view);
   }
 }
 
-void initialise_weights(const ParameterTable& parameters, double standard_deviation,
-                        std::uint64_t seed, ValueBytes bytes, ThreadPool& pool) {
+void check_packed_weights(const ParameterTable& parameters, const ModelWeights& source) {
   for (const Parameter& parameter : parameters) {
+    if (is_packed(parameter)) check_packed(parameter, source);
+  }
+}
+
+void load_adapter(const ParameterTable& parameters, const AdapterWeights& source,
+                  ValueBytes bytes) {
+  for (const Parameter& parameter : parameters) {
+    if (parameter.owner == Owner::model) continue;
+    const TensorView& view = source.require(parameter);
+    copy_in(parameter, view, bytes);
+    source.file().drop_pages(view);
+  }
+}
+
+void initialise_weights(const ParameterTable& parameters, std::span<const Owner> owners,
+                        double standard_deviation, std::uint64_t seed, ValueBytes bytes,
+                        ThreadPool& pool) {
+  for (const Parameter& parameter : parameters) {
+    if (std::find(owners.begin(), owners.end(), parameter.owner) == owners.end()) continue;
+    if (is_packed(parameter)) {
+      std::vector<std::byte> plain(static_cast<std::size_t>(parameter.type.bytes()));
+      fill_normal(plain, parameter.type.dtype, standard_deviation, seed, parameter.name, pool);
+      pack_weight(parameter, plain, parameter.type.dtype, bytes, pool);
+      continue;
+    }
     for (const char* name : {"weight", "master"}) {
       const StorageComponent* part = component_of(parameter, name);
       if (part == nullptr) continue;
       const std::span<std::byte> to = bytes(part->value);
       const DType type = part->type.dtype;
-      if (parameter.initial == Initial::normal) {
-        fill_normal(to, type, standard_deviation, seed, parameter.name, pool);
-      } else {
-        fill_constant(to, type, parameter.initial == Initial::ones ? 1.0F : 0.0F);
+      switch (parameter.initial) {
+        case Initial::normal:
+          fill_normal(to, type, standard_deviation, seed, parameter.name, pool);
+          break;
+        case Initial::fan_in_uniform:
+          fill_uniform(to, type, 1.0 / std::sqrt(static_cast<double>(parameter.type.shape[1])),
+                       seed, parameter.name, pool);
+          break;
+        case Initial::row_norms:
+          fill_row_norms(to, type, parameters, parameter.measured, bytes);
+          break;
+        case Initial::zeros:
+        case Initial::ones:
+          fill_constant(to, type, parameter.initial == Initial::ones ? 1.0F : 0.0F);
+          break;
       }
     }
   }
 }
 
-std::vector<TensorSpec> weight_specs(const ParameterTable& parameters) {
-  std::vector<TensorSpec> specs;
-  for (const Parameter& parameter : parameters) {
-    const auto dims = parameter.type.shape.dims();
-    specs.push_back({parameter.name, parameter.type.dtype, {dims.begin(), dims.end()}});
+void fill_weights(const ParameterTable& parameters, const ModelSource& model, std::uint64_t seed,
+                  ValueBytes bytes, ThreadPool& pool) {
+  const double deviation = model.config.initializer_range;
+  if (model.has_weights) {
+    load_weights(parameters, ModelWeights(model.folder), bytes, pool);
+  } else {
+    constexpr std::array kOfModel{Owner::model, Owner::copy};
+    initialise_weights(parameters, kOfModel, deviation, seed, bytes, pool);
   }
+  if (model.adapter.empty()) {
+    constexpr std::array kOfAdapter{Owner::adapter};
+    initialise_weights(parameters, kOfAdapter, deviation, seed, bytes, pool);
+  } else {
+    load_adapter(parameters, AdapterWeights(model.adapter), bytes);
+  }
+}
+
+void check_adapter(const ParameterTable& parameters, const ModelSource& model) {
+  if (!model.adapter.empty()) AdapterWeights(model.adapter).check_against(parameters);
+}
+
+bool has_adapter(const ParameterTable& parameters) {
+  return std::any_of(parameters.begin(), parameters.end(),
+                     [](const Parameter& p) { return p.owner != Owner::model; });
+}
+
+SavedWeights::SavedWeights(const ParameterTable& parameters) {
+  const bool adapter = has_adapter(parameters);
+  for (const Parameter& parameter : parameters) {
+    if (adapter && parameter.owner == Owner::model) continue;
+    const auto dims = parameter.type.shape.dims();
+    TensorSpec spec{adapter ? adapter_tensor_name(parameter.name) : parameter.name,
+                    parameter.type.dtype,
+                    {dims.begin(), dims.end()}};
+    const StorageComponent* stored = component_of(parameter, "weight");
+    const StorageComponent* master = component_of(parameter, "master");
+    if (master != nullptr && stored->type.dtype != spec.dtype) stored = master;
+    check(stored != nullptr, "'{}' is not stored as it is", parameter.name);
+    order_.push_back(spec.name);
+    sources_.emplace(spec.name, Source{spec, stored->value, stored->type.dtype});
+  }
+}
+
+std::vector<TensorSpec> SavedWeights::specs() const {
+  std::vector<TensorSpec> specs;
+  for (const std::string& name : order_) specs.push_back(sources_.at(name).spec);
   return specs;
+}
+
+void SavedWeights::write(const TensorSpec& tensor, ValueBytes bytes,
+                         FunctionRef<void(std::span<const std::byte>)> sink) const {
+  const Source& source = sources_.at(tensor.name);
+  std::span<const std::byte> from = bytes(source.value);
+  if (source.type == tensor.dtype) return sink(from);
+  constexpr std::size_t kElements = 1 << 16;
+  std::vector<std::byte> block(kElements * static_cast<std::size_t>(size_of(tensor.dtype)));
+  const auto in = static_cast<std::size_t>(size_of(source.type));
+  const auto out = static_cast<std::size_t>(size_of(tensor.dtype));
+  for (; !from.empty(); from = from.subspan(std::min(kElements * in, from.size()))) {
+    const std::size_t count = std::min(kElements, from.size() / in);
+    const std::span<std::byte> to(block.data(), count * out);
+    convert_elements(from.first(count * in), source.type, to, tensor.dtype);
+    sink(to);
+  }
 }
 
 std::vector<TensorSpec> state_specs(const ParameterTable& parameters) {
   std::vector<TensorSpec> specs;
   for (const Parameter& parameter : parameters) {
     for (const StorageComponent& part : parameter.storage) {
-      if (part.component == "weight") continue;
+      if (part.component == "weight" || is_packed(parameter)) continue;
       const auto dims = part.type.shape.dims();
       specs.push_back({part.value, part.type.dtype, {dims.begin(), dims.end()}});
     }

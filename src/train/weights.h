@@ -11,30 +11,73 @@
 
 #include "core/function_ref.h"
 #include "core/thread_pool.h"
+#include "io/adapter_files.h"
 #include "io/model_files.h"
 #include "ir/parameters.h"
+#include "train/packed_weights.h"
+#include "train/run_setup.h"
 
 namespace snug {
 
-/// The bytes of a run-scoped value, by name.
-using ValueBytes = FunctionRef<std::span<std::byte>(std::string_view name)>;
+/// The stored tensor of a parameter, under its own name or one it is tied to. UserError as
+/// ModelWeights::require.
+const TensorView& stored_tensor(const Parameter& parameter, const ModelWeights& source);
 
 /// Copies `count` elements between float types, rounding to nearest even; bf16 to bf16 is a copy.
 void convert_elements(std::span<const std::byte> from, DType from_type, std::span<std::byte> to,
                       DType to_type);
 
-/// Fills every parameter's weight, and its master where there is one, from a model folder. Tied
-/// parameters may be stored under any of their names. UserError for a missing tensor or a shape
-/// that differs. Pages of a tensor are given back as soon as it is copied.
-void load_weights(const ParameterTable& parameters, const ModelWeights& source, ValueBytes bytes);
+/// Fills the weight of every parameter that the model's folder holds, and its master where there
+/// is one. Tied parameters may be stored under any of their names. UserError for a missing tensor
+/// or a shape that differs. Pages of a tensor are given back as soon as it is copied. Packed
+/// weights are quantised on the way, or read as they are stored.
+void load_weights(const ParameterTable& parameters, const ModelWeights& source, ValueBytes bytes,
+                  ThreadPool& pool);
 
-/// Fills every parameter as its table row says: normal(0, standard_deviation) by Philox(seed, name,
-/// element), zeros or ones.
-void initialise_weights(const ParameterTable& parameters, double standard_deviation,
-                        std::uint64_t seed, ValueBytes bytes, ThreadPool& pool);
+/// check_packed() for every packed parameter: what can be wrong with a quantised folder is said
+/// before memory is reserved.
+void check_packed_weights(const ParameterTable& parameters, const ModelWeights& source);
 
-/// The tensors of a saved model: each parameter once, in its stored type.
-std::vector<TensorSpec> weight_specs(const ParameterTable& parameters);
+/// The same for every parameter that an adapter's folder holds.
+void load_adapter(const ParameterTable& parameters, const AdapterWeights& source, ValueBytes bytes);
+
+/// Fills the parameters of these owners as their table rows say: random numbers by Philox(seed,
+/// name, element), the normal ones with `standard_deviation`. Norms are of weights filled before.
+void initialise_weights(const ParameterTable& parameters, std::span<const Owner> owners,
+                        double standard_deviation, std::uint64_t seed, ValueBytes bytes,
+                        ThreadPool& pool);
+
+/// Fills every parameter before step 1: the model's from its folder or at random, then the
+/// adapter's likewise.
+void fill_weights(const ParameterTable& parameters, const ModelSource& model, std::uint64_t seed,
+                  ValueBytes bytes, ThreadPool& pool);
+
+/// UserError unless the model's adapter folder, where there is one, fits the table.
+void check_adapter(const ParameterTable& parameters, const ModelSource& model);
+
+/// Whether what a run saves is an adapter.
+bool has_adapter(const ParameterTable& parameters);
+
+/// What a run saves: the adapter's parameters where there are some, in F32 but for copies of the
+/// model's, else the model's; each once, in its logical type.
+class SavedWeights {
+ public:
+  explicit SavedWeights(const ParameterTable& parameters);
+
+  std::vector<TensorSpec> specs() const;
+  /// Hands the tensor's bytes to `sink`, made from the master where there is one.
+  void write(const TensorSpec& tensor, ValueBytes bytes,
+             FunctionRef<void(std::span<const std::byte>)> sink) const;
+
+ private:
+  struct Source {
+    TensorSpec spec;
+    std::string value;
+    DType type;
+  };
+  std::map<std::string, Source, std::less<>> sources_;
+  std::vector<std::string> order_;
+};
 
 /// Everything a parameter stores beside its weight (master, moments), as tensors under value names.
 std::vector<TensorSpec> state_specs(const ParameterTable& parameters);

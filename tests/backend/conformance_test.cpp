@@ -106,8 +106,9 @@ class Runner {
   static double value_of(const std::string& name, std::int64_t i, std::mt19937_64& random,
                          std::normal_distribution<double>& normal) {
     static const std::map<std::string, double> scalars = {
-        {"position", 53}, {"draw", 3},  {"lr", 0.01},      {"c1", 0.19},  {"c2", 0.002},
-        {"clip", 0.7},    {"apply", 1}, {"weight", 0.125}, {"finite", 1}, {"wanted", 1}};
+        {"position", 53}, {"draw", 3},   {"lr", 0.01},  {"c1", 0.19},
+        {"c2", 0.002},    {"clip", 0.7}, {"apply", 1},  {"weight", 0.125},
+        {"rate", 0.02},   {"rest", 0.3}, {"finite", 1}, {"wanted", 1}};
     if (const auto it = scalars.find(name); it != scalars.end()) return it->second;
     if (name == "codes" || name == "scale_codes") return static_cast<double>(random() % 256);
     if (name == "bytes") return static_cast<double>(static_cast<int>(random() % 255) - 127);
@@ -115,6 +116,9 @@ class Runner {
     if (name == "labels") return i % 5 == 2 ? -100 : static_cast<double>(random() % 101);
     if (name == "positions") return static_cast<double>(i % 64);
     if (name == "doc_start") return i < 70 ? 0 : (i < 140 ? 70 : static_cast<double>(i));
+    if (name.starts_with("codes")) return static_cast<double>(random() % 256);
+    if (name.starts_with("absmax")) return 0.01 + std::abs(normal(random));
+    if (name == "norms") return 0.5 + std::abs(normal(random));
     if (name == "v" || name == "m") return std::abs(normal(random)) * 0.01;
     return normal(random);
   }

@@ -163,11 +163,10 @@ std::vector<Numbers> adamw_step(DType type, const std::vector<Numbers>& state,
                                 const Numbers& gradient, int t, int apply = 1) {
   const Shape shape{2, 2};
   OneNode node(Op::adamw);
-  node.in(type, shape, state[0]).in(type, shape, gradient);
-  node.in(type, shape, state[1]).in(type, shape, state[2]).absent();
-  node.in(DType::f32, {}, {0.1});
+  node.in(type, shape, state[0]).in(type, shape, gradient).absent().in(DType::f32, {}, {0.1});
+  node.absent().in(DType::i32, {}, {static_cast<double>(apply)}).absent();
+  node.in(type, shape, state[1]).in(type, shape, state[2]);
   node.in(DType::f32, {}, {1.0 - std::pow(0.9, t)}).in(DType::f32, {}, {1.0 - std::pow(0.999, t)});
-  node.absent().in(DType::i32, {}, {static_cast<double>(apply)});
   return node.run(kAdamW);
 }
 
@@ -191,9 +190,10 @@ TEST(Reference, AdamWSkipsAsAWhole) {
 TEST(Reference, AdamWWithMasterRoundsTheWeightToNearest) {
   const Shape shape{1};
   OneNode node(Op::adamw);
-  node.in(DType::bf16, shape, {7.0}).in(DType::bf16, shape, {0.5});
-  node.in(DType::f32, shape, {0.0}).in(DType::f32, shape, {0.0}).in(DType::f32, shape, {1.0});
-  node.in(DType::f32, {}, {0.001}).in(DType::f32, {}, {0.1}).in(DType::f32, {}, {0.001});
+  node.in(DType::bf16, shape, {7.0}).in(DType::bf16, shape, {0.5}).in(DType::f32, shape, {1.0});
+  node.in(DType::f32, {}, {0.001}).absent().absent().absent();
+  node.in(DType::f32, shape, {0.0}).in(DType::f32, shape, {0.0});
+  node.in(DType::f32, {}, {0.1}).in(DType::f32, {}, {0.001});
   Attributes attributes = kAdamW;
   attributes.set("weight_decay", 0.0);
   const auto results = node.run(attributes);
@@ -205,10 +205,10 @@ TEST(Reference, AdamWRoundsStatesStochastically) {
   const Shape shape{3};
   OneNode node(Op::adamw);
   const Numbers weight{1.0, 2.0, 3.0};
-  node.in(DType::bf16, shape, weight).in(DType::bf16, shape, Numbers(3, 0.5));
-  node.in(DType::bf16, shape, Numbers(3, 0.0)).in(DType::bf16, shape, Numbers(3, 0.0)).absent();
-  node.in(DType::f32, {}, {0.001}).in(DType::f32, {}, {0.1}).in(DType::f32, {}, {0.001});
-  node.absent().absent().in(DType::i64, {}, {12.0});
+  node.in(DType::bf16, shape, weight).in(DType::bf16, shape, Numbers(3, 0.5)).absent();
+  node.in(DType::f32, {}, {0.001}).absent().absent().in(DType::i64, {}, {12.0});
+  node.in(DType::bf16, shape, Numbers(3, 0.0)).in(DType::bf16, shape, Numbers(3, 0.0));
+  node.in(DType::f32, {}, {0.1}).in(DType::f32, {}, {0.001});
   Attributes attributes = kAdamW;
   attributes.set("weight_decay", 0.0);
   attributes.set("seed", std::int64_t{4});

@@ -90,13 +90,14 @@ TEST(SettingsError, NestedMapsAreRefusedWithTheFlatKey) {
 TEST(SettingsError, WhatIsNotInThisVersionSaysSo) {
   EXPECT_EQ(yaml_error("neftune_noise_alpha: 5\n"),
             "config.yaml:1: neftune_noise_alpha is 5: NEFTune's noise is not in this version.");
-  EXPECT_EQ(yaml_error("finetuning_type: lora\n"),
-            "config.yaml:1: finetuning_type is lora: LoRA and its family are not in this version.");
+  EXPECT_EQ(yaml_error("finetuning_type: dora\n"),
+            "config.yaml:1: finetuning_type is dora: write finetuning_type=lora use_dora=true.");
   EXPECT_EQ(yaml_error("report_to: [none, wandb]\n"),
             "config.yaml:1: report_to is wandb: trackers are not in this version; metrics.jsonl is "
             "always written.");
   EXPECT_EQ(yaml_error("finetuning_type: fully\n"),
-            "config.yaml:1: finetuning_type is fully, expected full.");
+            "config.yaml:1: finetuning_type is fully, expected one of full, freeze, lora. Did "
+            "you mean full?");
   EXPECT_EQ(yaml_error("deepspeed: ds.json\n"),
             "config.yaml:1: deepspeed is ds.json: Training over several processes is not in this "
             "version.");

@@ -53,6 +53,17 @@ TEST(Settings, RandomInitHasItsOwnDefaults) {
   EXPECT_DOUBLE_EQ(from_yaml("init: random\nlr: 1e-3\n").schedule.learning_rate, 1e-3);
 }
 
+TEST(Settings, AdaptersHaveTheirOwnDefaultsAndNames) {
+  const Settings s = from_yaml("use_peft: true\nlora_rank: 8\nrank_pattern: {q_proj: 4, k: 2}\n");
+  EXPECT_EQ(s.model.finetuning, FinetuningType::lora);
+  EXPECT_DOUBLE_EQ(s.schedule.learning_rate, 2e-4);
+  EXPECT_EQ(s.lora.rank, 8);
+  EXPECT_EQ(s.lora.alpha, std::nullopt);
+  EXPECT_THAT(s.lora.targets, ElementsAre("all-linear"));
+  EXPECT_EQ(s.lora.rank_pattern, (NamedNumbers{{"q_proj", 4}, {"k", 2}}));
+  EXPECT_EQ(from_yaml("adapter: lora\nlora_target: all\n").lora.targets.front(), "all-linear");
+}
+
 TEST(Settings, LaterWinsAndRemembersItsPlace) {
   const Settings s = from_words({{"seed", "7"}, {"lr", "1e-3"}, {"lr", "2e-3"}},
                                 "model: m\nseed: 5\nlearning_rate: 9e-9\n");

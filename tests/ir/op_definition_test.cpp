@@ -135,9 +135,10 @@ TEST(OpDefinition, EveryRowThatNeedsOneHasACase) {
 TEST(OpDefinition, FusedOpsHaveDefinitions) {
   for (int i = static_cast<int>(Op::embedding); i < static_cast<int>(Op::global_norm); ++i) {
     const OpDef& row = op_def(static_cast<Op>(i));
-    // Tables, caches and codes: their meaning is their reference kernel.
+    // Tables, caches, codes and random numbers: their meaning is their reference kernel.
     const bool state = row.op == Op::rope_table || row.op == Op::attention_cached ||
-                       row.op == Op::cache_write || row.op == Op::dequantize;
+                       row.op == Op::cache_write || row.op == Op::dequantize ||
+                       row.op == Op::dropout;
     EXPECT_EQ(row.definition == nullptr, state) << row.name;
   }
 }

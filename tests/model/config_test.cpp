@@ -163,7 +163,7 @@ TEST(Config, WhatChangesTheArithmeticIsRefusedByName) {
   EXPECT_THAT(error_of(with("llama", "intermediate_sise", 2)),
               HasSubstr("Did you mean intermediate_size?"));
   EXPECT_THAT(error_of(with("llama", "quantization_config", {{"quant_method", "gptq"}})),
-              HasSubstr("'quantization_config'"));
+              HasSubstr("'quantization_config.quant_method' is 'gptq'"));
   EXPECT_THAT(error_of(with("llama", "rope_scaling", {{"rope_type", "yarn"}, {"factor", 4}})),
               AllOf(HasSubstr("'rope_scaling.rope_type' is 'yarn'"), HasSubstr("linear")));
   EXPECT_THAT(error_of(with("llama", "rope_scaling",
@@ -256,6 +256,38 @@ TEST(Shapes, AnUnknownNameGetsTheNearest) {
     EXPECT_THAT(error.what(), AllOf(HasSubstr("Did you mean llama-3.1-8b?"),
                                     HasSubstr("smollm2-135m"), HasSubstr("tiny,")));
   }
+}
+
+TEST(ConfigQuantization, SaysHowBitsandbytesStored) {
+  const auto stored = [](const nlohmann::json& object) {
+    return parse(with("llama", "quantization_config", object)).quantization;
+  };
+  const nlohmann::json four = {
+      {"quant_method", "bitsandbytes"},       {"load_in_4bit", true},
+      {"bnb_4bit_quant_type", "nf4"},         {"bnb_4bit_use_double_quant", true},
+      {"bnb_4bit_compute_dtype", "bfloat16"}, {"llm_int8_skip_modules", {"lm_head", "q_proj"}}};
+  EXPECT_EQ(stored(four), (StoredQuantization{PackedFormat::nf4, true, {"lm_head", "q_proj"}}));
+  EXPECT_EQ(stored({{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}),
+            (StoredQuantization{PackedFormat::fp4, false, {}}));
+  EXPECT_EQ(stored({{"quant_method", "bitsandbytes"}, {"load_in_8bit", true}}),
+            (StoredQuantization{PackedFormat::int8, false, {}}));
+  EXPECT_EQ(stored(nullptr), std::nullopt);
+}
+
+TEST(ConfigQuantization, RefusesWhatItCannotRead) {
+  const auto error = [](const nlohmann::json& object) {
+    return error_of(with("llama", "quantization_config", object));
+  };
+  EXPECT_THAT(error({{"quant_method", "bitsandbytes"}}), HasSubstr("expected one of them"));
+  EXPECT_THAT(error({{"quant_method", "bitsandbytes"},
+                     {"load_in_4bit", true},
+                     {"bnb_4bit_quant_type", "int3"}}),
+              HasSubstr("'quantization_config.bnb_4bit_quant_type' is 'int3'"));
+  EXPECT_THAT(
+      error(
+          {{"quant_method", "bitsandbytes"}, {"load_in_8bit", true}, {"llm_int8_skip_modules", 3}}),
+      HasSubstr("expected a list of names"));
+  EXPECT_THAT(error("4bit"), HasSubstr("expected an object"));
 }
 
 }  // namespace

@@ -258,3 +258,48 @@ def test_a_disk_too_small_is_refused_before_the_first_step(tool, model, small_di
     (small_disk / "run" / "notes").write_bytes(bytes(30 * 2**20))  # not a checkpoint: it will not make room
     done = train(tool, model, small_disk / "run", status=1)
     assert "disk: 2 checkpoints" in done.stderr and not checkpoints(small_disk / "run")
+
+
+@pytest.mark.parametrize("changes", [["optim=adamw_8bit"], ["optim=adamw_bnb_8bit", "master_weights=none"],
+                                     ["optim=lion_8bit"], ["optim=adafactor"],
+                                     ["optim=sgd", "optim_args=momentum=0.9"],
+                                     ["optim=adamw_8bit", "update_in_backward=true", "max_grad_norm=0",
+                                      "per_device_train_batch_size=4"]],
+                         ids=["adamw-8bit", "adamw-bnb-8bit", "lion-8bit", "adafactor", "sgd", "in-backward"])
+def test_every_optimizer_goes_on_with_the_same_bits(tool, model, tmp_path, changes):
+    whole = tmp_path / "whole"
+    train(tool, model, whole, *changes)
+    state = safetensors.torch.load_file(whole / "checkpoint-5" / "optimizer.safetensors")
+    if "8bit" in changes[0]:
+        assert {tensor.dtype for tensor in state.values()} == {torch.uint8, torch.float32}
+    shutil.copytree(whole / "checkpoint-5", tmp_path / "run" / "checkpoint-5")
+    train(tool, model, tmp_path / "run", "resume_from_checkpoint=true", *changes)
+    assert_same_end(tmp_path / "run", whole)
+
+
+def test_updates_in_backward_are_the_same_updates(tool, model, tmp_path):
+    changes = ["max_grad_norm=0", "per_device_train_batch_size=4"]
+    train(tool, model, tmp_path / "whole", *changes)
+    train(tool, model, tmp_path / "run", "update_in_backward=true", *changes)
+    for name in STATE:
+        one, other = ((tmp_path / run / "checkpoint-10" / name).read_bytes() for run in ("whole", "run"))
+        assert one == other, name
+
+
+def test_going_on_with_another_optimizer_is_refused(tool, model, whole, tmp_path):
+    output, _ = whole
+    shutil.copytree(output / "checkpoint-5", tmp_path / "run" / "checkpoint-5")
+    done = train(tool, model, tmp_path / "run", "resume_from_checkpoint=true", "optim=lion_32bit", status=1)
+    assert "optim: adamw_torch then, lion_32bit now" in done.stderr
+
+
+@pytest.mark.parametrize("changes,message", [
+    (["per_device_train_batch_size=4"], "max_grad_norm=1: the norm of all gradients is known only after the first "
+                                        "updates. Nearest: max_grad_norm=0, or keep gradients"),
+    (["max_grad_norm=0"], "gradient_accumulation_steps=2: each micro-batch would update. Nearest: accumulation 1, or "
+                          "keep gradients"),
+    ([], "Nearest: max_grad_norm=0 and accumulation 1, or keep gradients"),
+], ids=["clipping", "accumulation", "both"])
+def test_updates_in_backward_say_what_they_need(tool, model, tmp_path, changes, message):
+    done = train(tool, model, tmp_path / "run", "update_in_backward=true", *changes, status=1)
+    assert message in done.stderr

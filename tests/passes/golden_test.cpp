@@ -11,10 +11,10 @@
 
 #include "ir/text.h"
 #include "passes/accumulate.h"
-#include "passes/adamw.h"
 #include "passes/autodiff.h"
 #include "passes/chunk_loss.h"
 #include "passes/extract.h"
+#include "passes/optimizer.h"
 #include "passes/precision.h"
 #include "passes/recompute.h"
 
@@ -42,7 +42,7 @@ Pass extract(const std::string& program, const std::vector<Phase>& phases) {
 
 std::vector<GoldenCase> golden_cases() {
   using Policy = RecomputeOptions::Policy;
-  const OptimizerOptions optimizer{.weight_decay = 0.1, .max_grad_norm = 1};
+  const OptimizerSettings optimizer{.arguments = {}, .weight_decay = 0.1, .max_grad_norm = 1};
   return {
       {"precision_master", precision_pass({.bf16 = true})},
       {"precision_no_master",
@@ -52,8 +52,8 @@ std::vector<GoldenCase> golden_cases() {
       {"chunk_loss_off", chunk_loss_pass({.chunk = {0}})},
       {"autodiff", autodiff_pass(DType::bf16, kSeed)},
       {"autodiff_fp32", autodiff_pass(DType::f32, kSeed)},
-      {"adamw_master", adamw_pass(optimizer, kSeed)},
-      {"adamw_no_master", adamw_pass(optimizer, kSeed)},
+      {"adamw_master", optimizer_pass(optimizer, kSeed)},
+      {"adamw_no_master", optimizer_pass(optimizer, kSeed)},
       {"recompute_true", recompute_pass({Policy::every_block, 0})},
       {"recompute_cheap", recompute_pass({Policy::cheap, 0})},
       {"recompute_keep_attention", recompute_pass({Policy::keep_attention, 0})},

@@ -10,7 +10,7 @@
 #include "ir/text.h"
 #include "model/shapes.h"
 #include "passes/accumulate.h"
-#include "passes/adamw.h"
+#include "passes/optimizer.h"
 #include "passes/precision.h"
 #include "passes/recompute.h"
 

@@ -6,10 +6,10 @@
 #include <cmath>
 
 #include "passes/accumulate.h"
-#include "passes/adamw.h"
 #include "passes/autodiff.h"
 #include "passes/chunk_loss.h"
 #include "passes/extract.h"
+#include "passes/optimizer.h"
 #include "passes/precision.h"
 #include "passes/random_graph.h"
 #include "passes/recompute.h"
@@ -128,7 +128,8 @@ struct Step {
     const Graph gradients = differentiated(seed, DType::f32);
     whole = run_passes(
         gradients,
-        {adamw_pass({.weight_decay = 0.1, .max_grad_norm = 1}, kSeed), open_accumulation_pass()},
+        {optimizer_pass({.arguments = {}, .weight_decay = 0.1, .max_grad_norm = 1}, kSeed),
+         open_accumulation_pass()},
         nullptr);
     values = RandomGraph::values(gradients, seed);
     micro = cut("micro", {Phase::forward, Phase::backward});

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cctype>
+#include <sstream>
 #include <string>
 
 #include "backend/cpu/cpu_backend.h"
@@ -16,7 +17,7 @@ namespace {
 
 struct Golden {
   const char* shape;
-  const char* settings;  ///< one key=value
+  const char* settings;  ///< key=value, a space between two
   std::int64_t rows;
   std::int64_t length;
   bool accumulate;
@@ -29,10 +30,12 @@ Target golden_target() {
 }
 
 StepModule compile(const Golden& golden) {
-  const std::string text = golden.settings;
-  const auto equals = text.find('=');
-  const std::vector<Assignment> assignments = {
-      from_command_line(text.substr(0, equals), text.substr(equals + 1))};
+  std::istringstream text(golden.settings);
+  std::vector<Assignment> assignments;
+  for (std::string word; text >> word;) {
+    const auto equals = word.find('=');
+    assignments.push_back(from_command_line(word.substr(0, equals), word.substr(equals + 1)));
+  }
   const StepRequest request{.rows = golden.rows,
                             .lengths = {golden.length},
                             .accumulate = golden.accumulate,
@@ -61,6 +64,17 @@ constexpr Golden kFigures[] = {
     {"llama-3.2-3b", "activation_checkpointing=true", 2, 4096, false, 52'054'995'520},
     {"llama-3.1-8b", "activation_checkpointing=cheap", 2, 2048, false, 128'518'865'280},
     {"qwen3-4b", "activation_checkpointing=segments:6", 1, 4096, true, 67'194'102'336},
+    {"llama-3.1-8b",
+     "activation_checkpointing=true master_weights=none optim=adamw_8bit max_grad_norm=0", 2, 2048,
+     false, 48'467'198'528},
+    {"llama-3.1-8b",
+     "activation_checkpointing=true master_weights=none optim=adamw_8bit max_grad_norm=0 "
+     "update_in_backward=true",
+     2, 2048, false, 34'688'897'728},
+    {"qwen0.5b",
+     "activation_checkpointing=true master_weights=none optim=adafactor max_grad_norm=0 "
+     "update_in_backward=true",
+     2, 512, false, 1'361'582'976},
     {"llama-3-70b", "activation_checkpointing=true", 8, 4096, false, 1'135'067'243'008},
 };
 
@@ -90,6 +104,22 @@ TEST(GoldenMemory, SixteenBytesAParameterOnLlama2) {
   }
   EXPECT_EQ(bytes, 16 * parameter_count(config));
   EXPECT_EQ(bytes, 107'814'649'856);
+}
+
+TEST(GoldenMemory, FourBitsAndAQuarterAWeightOnLlama2) {
+  // 32 layers of 4 x 4096^2 + 3 x 4096 x 11008 weights in 224 matrices: half a byte each, a scale
+  // byte for 64, four bytes for 16,384 and for each matrix.
+  const StepModule module = compile_generation(
+      shape_config("llama-2-7b"), {.tokens = 1, .cache_rows = 1, .logit_rows = 1},
+      make_settings(std::vector{from_command_line("load_in_4bit", "true"),
+                                from_command_line("bnb_4bit_use_double_quant", "true")}));
+  std::int64_t bytes = 0;
+  for (const Parameter& parameter : module.parameters) {
+    if (parameter.storage.front().format == "plain") continue;
+    for (const StorageComponent& part : parameter.storage) bytes += part.type.bytes();
+  }
+  const std::int64_t weights = 6'476'005'376;
+  EXPECT_EQ(bytes, weights / 2 + weights / 64 + weights / 64 / 256 * 4 + 224 * 4);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace snug::test {
 
 /// What an operand of a case holds.
-enum class Fill { normal, positive, indices, codes, absent };
+enum class Fill { normal, positive, indices, codes, draw, absent };
 
 struct CaseInput {
   Shape shape;
@@ -59,6 +59,10 @@ inline CaseInput scales(Shape shape) {
           .differentiate = false,
           .indices = {},
           .held = DType::f32};
+}
+/// A draw number: an i64 scalar.
+inline CaseInput draw(std::int32_t value) {
+  return {.shape = {}, .fill = Fill::draw, .differentiate = false, .indices = {value}};
 }
 inline CaseInput absent() {
   return {.shape = {}, .fill = Fill::absent, .differentiate = false, .indices = {}};
@@ -123,6 +127,16 @@ inline std::vector<OpCase> linear_cases() {
       {Op::head_loss_grad,
        {fixed({4, 3}), fixed({6, 3}), indices({2, -100, 5, 0}), wide({}), fixed({6, 3})},
        dtype},
+      {Op::adapted_head_loss,
+       {x({4, 3}), fixed({6, 3}), indices({2, -100, 5, 0}), x({4, 2}), x({6, 2})}},
+      {Op::adapted_head_loss_grad,
+       {fixed({4, 3}), fixed({6, 3}), indices({2, -100, 5, 0}), fixed({4, 2}), fixed({6, 2}),
+        wide({})},
+       dtype},
+      {Op::adapted_head_loss_grad,
+       {fixed({4, 3}), fixed({6, 3}), indices({2, -100, 5, 0}), fixed({4, 2}), fixed({6, 2}),
+        wide({}), fixed({6, 2})},
+       dtype},
       {.op = Op::head_loss_grad,
        .inputs = {fixed({4, 3}), fixed({6, 3}), indices({2, -100, 5, 0}), wide({})},
        .output_count = 2},
@@ -172,6 +186,22 @@ inline std::vector<OpCase> row_cases() {
   };
 }
 
+inline std::vector<OpCase> adapter_cases() {
+  const Attributes dtype{{"dtype", "f64"}};
+  const CaseInput norms{
+      .shape = {4}, .fill = Fill::positive, .differentiate = false, .indices = {}, .wide = true};
+  return {
+      {Op::scale_columns, {x({3, 4}), x({4}), norms}},
+      {Op::scale_columns, {x({3, 4}), x({4}), norms, x({4})}},
+      {Op::scale_columns_dw, {fixed({3, 4}), fixed({3, 4}), norms}, dtype},
+      {Op::scale_columns_dw, {fixed({3, 4}), fixed({3, 4}), norms, fixed({4})}, dtype},
+      {Op::dora_norm, {fixed({4, 5}), fixed({2, 5}), fixed({4, 2})}, {{"scale", 1.5}}},
+      {Op::dropout,
+       {x({3, 4}), draw(9), indices({0, 0, 1}), indices({0, 1, 0})},
+       {{"rate", 0.3}, {"seed", std::int64_t{1}}, {"stream", std::int64_t{2}}}},
+  };
+}
+
 inline std::vector<OpCase> attention_cases() {
   std::vector<OpCase> cases;
   for (const std::int64_t window : {0, 2}) {
@@ -189,7 +219,8 @@ inline std::vector<OpCase> attention_cases() {
 
 inline std::vector<OpCase> op_cases() {
   std::vector<OpCase> all = elementary_cases();
-  for (const auto& more : {linear_cases(), packed_cases(), row_cases(), attention_cases()}) {
+  for (const auto& more :
+       {linear_cases(), packed_cases(), row_cases(), adapter_cases(), attention_cases()}) {
     all.insert(all.end(), more.begin(), more.end());
   }
   return all;
@@ -208,7 +239,9 @@ struct CaseGraph {
 inline std::vector<double> fill_values(const CaseInput& input, std::mt19937& random) {
   std::normal_distribution<double> normal(0.0, 1.0);
   std::vector<double> values(input.indices.begin(), input.indices.end());
-  if (input.fill == Fill::indices || input.fill == Fill::absent) return values;
+  if (input.fill == Fill::indices || input.fill == Fill::draw || input.fill == Fill::absent) {
+    return values;
+  }
   for (std::int64_t i = 0; i < input.shape.elements(); ++i) {
     if (input.fill == Fill::codes) {
       values.push_back(static_cast<double>(random() % 128));
@@ -229,8 +262,9 @@ inline CaseGraph build_case(const OpCase& c, DType type = DType::f64) {
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {
     const CaseInput& input = c.inputs[i];
     built.values.push_back(fill_values(input, random));
-    const DType floats = input.held != DType::f64 ? input.held : input.wide ? sums : type;
-    const DType held = input.fill == Fill::indices ? DType::i32 : floats;
+    DType held = input.held != DType::f64 ? input.held : input.wide ? sums : type;
+    if (input.fill == Fill::indices) held = DType::i32;
+    if (input.fill == Fill::draw) held = DType::i64;
     built.inputs.push_back(input.fill == Fill::absent
                                ? kNoValue
                                : builder.input(built.input_name(i), {held, input.shape},

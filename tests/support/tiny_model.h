@@ -1,6 +1,7 @@
 #pragma once
 // A model folder and rows small enough to train in milliseconds.
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -47,12 +48,12 @@ inline void write_tiny_model(const std::filesystem::path& folder, double deviati
   for (const Parameter& parameter : parameters) {
     weights[parameter.name].resize(static_cast<std::size_t>(parameter.type.bytes()));
   }
-  initialise_weights(
-      parameters, deviation, 7,
-      [&](std::string_view name) { return std::span(weights.find(name)->second); }, pool);
-  ModelFolderWriter(weight_specs(parameters), {{"config.json", write_config(config)}}, {})
+  const auto bytes = [&](std::string_view name) { return std::span(weights.find(name)->second); };
+  initialise_weights(parameters, std::array{Owner::model}, deviation, 7, bytes, pool);
+  const SavedWeights saved(parameters);
+  ModelFolderWriter(saved.specs(), {{"config.json", write_config(config)}}, {})
       .write(folder, [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
-        sink(weights.find(tensor.name)->second);
+        saved.write(tensor, bytes, sink);
       });
 }
 

@@ -22,7 +22,9 @@ namespace {
 
 void run(const std::vector<std::string>& words) {
   check(words.size() > 4, "FOLDER LOGITS_FILE CHUNK NEW ID...");
-  const ModelSource model = open_model({.name_or_path = words[0]});
+  ModelSettings which;
+  which.name_or_path = words[0];
+  const ModelSource model = open_model(which);
   std::vector<std::int32_t> prompt;
   for (std::size_t i = 4; i < words.size(); ++i) prompt.push_back(std::stoi(words[i]));
   const std::int64_t most = std::stoll(words[3]);

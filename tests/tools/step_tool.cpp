@@ -2,8 +2,8 @@
 // with transformers. Exit status 1 with the message for a UserError.
 //   step_tool gradients MODEL ROWS.jsonl OUT.safetensors [key=value ...]
 //     per_device_train_batch_size rows a micro-batch (default: all); OUT has metric/loss (the mean)
-//     and NAME.grad of every parameter, of the mean over the labels of all rows; flops/recomputed
-//     are those of one micro-batch of the longest bucket.
+//     and NAME.grad of every trained parameter, of the mean over the labels of all rows;
+//     flops/recomputed are those of one micro-batch of the longest bucket.
 //   step_tool logits MODEL ROWS.jsonl OUT.safetensors [key=value ...]
 //     OUT has logits/ROW, tokens x vocabulary, of every row.
 
@@ -63,8 +63,10 @@ class Session {
   Session(const std::string& folder, const std::string& rows, Settings settings)
       : settings_(std::move(settings)) {
     settings_.model.name_or_path = folder;
+    settings_ = with_adapter(std::move(settings_));
     settings_.data.train_files = {rows};
     model_ = open_model(settings_.model);
+    adopt_quantization(settings_, model_);
     data_ = open_data(settings_, model_).train;
     target_ = make_target(settings_.device);
     kernels_ = make_backend(target_);
@@ -92,8 +94,29 @@ class Session {
     tensors.push_back(copy_of("flops/recomputed", {DType::i64, Shape{}},
                               std::as_bytes(std::span(&recomputed, 1))));
     for (const Parameter& parameter : module.parameters) {
+      if (!parameter.trainable) continue;
       const std::string name = parameter.name + ".grad";
       tensors.push_back(copy_of(name, plan.location(name).layout.type, bytes_of(executor, name)));
+    }
+    return tensors;
+  }
+
+  /// All that is stored of the weights, and what packed ones stand for, as NAME.dequantized.
+  std::vector<Tensor> weights() {
+    const StepModule module = compile_generation(
+        model_.config, {.tokens = 1, .cache_rows = 1, .logit_rows = 1}, settings_);
+    const Plan plan = make_plan(module, *kernels_, target_);
+    Executor executor(plan, reserve_arenas(plan, *pool_), *pool_);
+    start(module, executor);
+    std::vector<Tensor> tensors;
+    for (const Parameter& parameter : module.parameters) {
+      std::vector<std::span<std::byte>> parts;
+      for (const StorageComponent& part : parameter.storage) {
+        parts.push_back(bytes_of(executor, part.value));
+        tensors.push_back(copy_of(part.value, part.type, parts.back()));
+      }
+      const auto format = packed_format_from_name(parameter.storage.front().format);
+      if (format) tensors.push_back(dequantized(parameter, *format, parts));
     }
     return tensors;
   }
@@ -125,10 +148,32 @@ class Session {
   }
 
  private:
+  static Tensor dequantized(const Parameter& parameter, PackedFormat format,
+                            std::span<const std::span<std::byte>> parts) {
+    const Shape shape = parameter.type.shape;
+    const bool nested = parts.size() > 2;
+    const PackedMatrix matrix{
+        .format = format,
+        .rows = shape[0],
+        .columns = shape[1],
+        .codes = reinterpret_cast<const std::uint8_t*>(parts[0].data()),
+        .scales = parts[1].data(),
+        .nested = nested ? reinterpret_cast<const float*>(parts[2].data()) : nullptr,
+        .offset = nested ? *reinterpret_cast<const float*>(parts[3].data()) : 0.0F};
+    std::vector<float> values;
+    for (std::int64_t i = 0; i < shape.elements(); ++i) {
+      values.push_back(matrix.element(i / shape[1], i % shape[1]));
+    }
+    return copy_of(parameter.name + ".dequantized", {DType::f32, shape},
+                   std::as_bytes(std::span(values)));
+  }
+
+  /// Init follows the weights, as in generation: masters and moments are not read here.
   void start(const StepModule& module, Executor& executor) const {
+    fill_weights(
+        module.parameters, model_, static_cast<std::uint64_t>(settings_.run.seed),
+        [&](std::string_view name) { return bytes_of(executor, name); }, *pool_);
     executor.play(module.script.init);
-    load_weights(module.parameters, ModelWeights(model_.folder),
-                 [&](std::string_view name) { return bytes_of(executor, name); });
   }
 
   double labels() const {
@@ -175,8 +220,10 @@ class Session {
 };
 
 void run(const std::vector<std::string>& words) {
-  if (words.size() < 4 || (words[0] != "gradients" && words[0] != "logits")) {
-    user_error("usage: gradients|logits MODEL ROWS.jsonl OUT.safetensors [key=value ...]");
+  const bool known =
+      !words.empty() && (words[0] == "gradients" || words[0] == "logits" || words[0] == "weights");
+  if (words.size() < 4 || !known) {
+    user_error("usage: gradients|logits|weights MODEL ROWS.jsonl OUT.safetensors [key=value ...]");
   }
   std::vector<Assignment> assignments;
   for (std::size_t i = 4; i < words.size(); ++i) {
@@ -186,7 +233,9 @@ void run(const std::vector<std::string>& words) {
         from_command_line(words[i].substr(0, equals), words[i].substr(equals + 1)));
   }
   Session session(words[1], words[2], make_settings(assignments));
-  write_tensors(words[3], words[0] == "logits" ? session.logits() : session.gradients());
+  write_tensors(words[3], words[0] == "logits"    ? session.logits()
+                          : words[0] == "weights" ? session.weights()
+                                                  : session.gradients());
 }
 
 }  // namespace

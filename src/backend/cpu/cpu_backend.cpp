@@ -5,8 +5,9 @@
 namespace snug {
 
 CpuBackend::CpuBackend() {
-  for (const auto& family : {cpu::products(), cpu::packed_products(), cpu::row_ops(),
-                             cpu::attentions(), cpu::losses(), cpu::steps(), cpu::halves()}) {
+  for (const auto& family :
+       {cpu::products(), cpu::packed_products(), cpu::row_ops(), cpu::attentions(), cpu::adapters(),
+        cpu::losses(), cpu::steps(), cpu::updates(), cpu::halves()}) {
     for (const Kernel& kernel : family) {
       by_op_[static_cast<std::size_t>(kernel.op)].push_back(&kernel);
     }
@@ -46,6 +47,16 @@ std::optional<std::string> needs_bf16_or_f32(const KernelQuery& query) {
     }
   }
   return std::nullopt;
+}
+
+std::optional<std::string> needs_dense(const KernelQuery& query) {
+  for (const auto& operands : {query.inputs, query.outputs}) {
+    for (const OperandLayout& layout : operands) {
+      const Matrix m = matrix_of(layout);
+      if (layout.present && m.rows > 1 && m.stride != m.columns) return "rows with gaps";
+    }
+  }
+  return needs_bf16_or_f32(query);
 }
 
 std::optional<std::string> needs_one_type(const KernelQuery& query) {

@@ -15,8 +15,10 @@ std::span<const Kernel> products();
 std::span<const Kernel> packed_products();
 std::span<const Kernel> row_ops();
 std::span<const Kernel> attentions();
+std::span<const Kernel> adapters();
 std::span<const Kernel> losses();
 std::span<const Kernel> steps();
+std::span<const Kernel> updates();
 std::span<const Kernel> halves();  ///< of the families above, for fp16 operands
 
 /// An operand as a matrix: the outermost dimension by all others; a vector or scalar is one row.
@@ -39,7 +41,9 @@ inline bool given(std::span<const OperandLayout> operands, std::size_t i) {
 
 /// A refusal unless every float operand is bf16 or f32.
 std::optional<std::string> needs_bf16_or_f32(const KernelQuery& query);
-/// The same, and all of one type.
+/// The same, and rows without gaps.
+std::optional<std::string> needs_dense(const KernelQuery& query);
+/// The same as needs_bf16_or_f32, and all of one type.
 std::optional<std::string> needs_one_type(const KernelQuery& query);
 
 /// Where a gradient kernel writes: output `out`, on top of `acc` where that is given, rounded by

@@ -23,20 +23,26 @@ struct HeadLoss {
   std::int64_t chunk_rows = 0;     ///< labelled rows in a tile, at most
   std::int64_t chunk_columns = 0;  ///< classes in a tile, at most
   bool gradients = false;          ///< dx and dw are wanted
-  bool weight_gradient = false;
-  DType gradient_type = DType::bf16;  ///< of dw: bf16 or f32
+  bool weight_gradient = false;    ///< the head's; an adapter's always with `gradients`
+  std::int64_t rank = 0;           ///< of an adapter: logits x wt + low upt; 0: none
+};
+
+/// A factor of the logits: x wt for the head itself, low upt for an adapter on it.
+struct HeadFactor {
+  RowsIn x;    ///< [tokens, width]
+  RowsIn w;    ///< [vocabulary, width]
+  RowsOut dx;  ///< [tokens, width]; rows without a label become 0
+  /// [vocabulary, width]. From the second chunk of rows on it is accumulated into, with its
+  /// rounding.
+  std::optional<GradientOutput> dw = std::nullopt;
 };
 
 struct HeadLossCall {
   HeadLoss shape;
-  RowsIn x;                              ///< [tokens, width]
-  RowsIn w;                              ///< [vocabulary, width]
+  HeadFactor head;                       ///< of width `shape.width`
+  HeadFactor adapter;                    ///< of width `shape.rank`
   const std::int32_t* labels = nullptr;  ///< [tokens]; negative: ignored
   float weight = 1;                      ///< gradients are of weight * loss
-  RowsOut dx;                            ///< [tokens, width]; rows without a label become 0
-  /// [vocabulary, width]. From the second chunk of rows on it is accumulated into, with its
-  /// rounding.
-  std::optional<GradientOutput> dw;
 };
 
 /// Bytes of scratch, aligned to 64.

@@ -16,7 +16,7 @@
 namespace snug::cpu {
 namespace {
 
-constexpr std::size_t kMostOperands = 16;
+constexpr std::size_t kMostOperands = 24;
 constexpr std::int64_t kBlock = 1 << 14;  ///< elements a worker converts at a time
 
 SNUG_HALF void widen(const Float16* from, float* to, std::int64_t count) {
@@ -72,7 +72,8 @@ struct WideQuery {
 
 /// The fp32 kernel for it, nullptr when there is none.
 const Kernel* find_inner(const KernelQuery& wide) {
-  for (const auto& family : {products(), row_ops(), attentions(), losses(), steps()}) {
+  for (const auto& family : {products(), packed_products(), row_ops(), attentions(), adapters(),
+                             losses(), steps(), updates()}) {
     for (const Kernel& kernel : family) {
       if (kernel.op == wide.op && (kernel.refuses == nullptr || !kernel.refuses(wide))) {
         return &kernel;
@@ -209,7 +210,20 @@ constexpr Kernel kKernels[] = {
     half("cpu_half_embedding_dw", Op::embedding_dw),
     half("cpu_half_head_loss", Op::head_loss),
     half("cpu_half_head_loss_grad", Op::head_loss_grad),
+    half("cpu_half_packed_linear", Op::packed_linear),
+    half("cpu_half_packed_linear_dx", Op::packed_linear_dx),
+    half("cpu_half_scale_columns", Op::scale_columns),
+    half("cpu_half_scale_columns_dw", Op::scale_columns_dw),
+    half("cpu_half_dora_norm", Op::dora_norm),
+    half("cpu_half_dropout", Op::dropout),
     half("cpu_half_adamw", Op::adamw),
+    half("cpu_half_adamw_8bit", Op::adamw_8bit),
+    half("cpu_half_adafactor", Op::adafactor),
+    half("cpu_half_adafactor_vector", Op::adafactor_vector),
+    half("cpu_half_lion", Op::lion),
+    half("cpu_half_lion_8bit", Op::lion_8bit),
+    half("cpu_half_sgd", Op::sgd),
+    half("cpu_half_sgd_momentum", Op::sgd_momentum),
 };
 
 }  // namespace

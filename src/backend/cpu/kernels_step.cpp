@@ -1,24 +1,13 @@
-// Ops over whole tensors of a step: norm, update, initial values.
+// Ops over whole tensors of a step: norm, gate, initial values.
 
 #include <algorithm>
 #include <cmath>
 
-#include "backend/cpu/adamw.h"
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/reduce.h"
 
 namespace snug::cpu {
 namespace {
-
-std::optional<std::string> needs_dense(const KernelQuery& query) {
-  for (const auto& operands : {query.inputs, query.outputs}) {
-    for (const OperandLayout& layout : operands) {
-      const Matrix m = matrix_of(layout);
-      if (layout.present && m.rows > 1 && m.stride != m.columns) return "rows with gaps";
-    }
-  }
-  return needs_bf16_or_f32(query);
-}
 
 std::int64_t norm_grant(const KernelQuery& query) {
   std::int64_t bytes = 0;
@@ -60,37 +49,6 @@ void gate_run(const KernelCall& call) {
       *call.inputs[0].as<std::int32_t>() != 0 && *call.inputs[1].as<std::int32_t>() != 0 ? 1 : 0;
 }
 
-// adamw: (weight, gradient, m, v, master?, lr, correction1, correction2, clip?, apply?, draw?).
-void adamw_run(const KernelCall& call) {
-  const auto floats = [&](std::size_t i) {
-    return given(call.inputs, i) ? call.inputs[i].as<float>() : nullptr;
-  };
-  RandomStream stream;
-  AdamW update{.count = call.outputs[0].layout.type.shape.elements(),
-               .weight_type = call.outputs[0].layout.type.dtype,
-               .weight = call.outputs[0].data,
-               .master = given(call.inputs, 4) ? call.outputs[3].as<float>() : nullptr,
-               .gradient_type = call.inputs[1].layout.type.dtype,
-               .gradient = call.inputs[1].data,
-               .state_type = call.outputs[1].layout.type.dtype,
-               .m = call.outputs[1].data,
-               .v = call.outputs[2].data,
-               .lr = floats(5),
-               .correction1 = floats(6),
-               .correction2 = floats(7),
-               .clip = floats(8),
-               .apply = given(call.inputs, 9) ? call.inputs[9].as<std::int32_t>() : nullptr,
-               .beta1 = call.attributes.real("beta1"),
-               .beta2 = call.attributes.real("beta2"),
-               .eps = call.attributes.real("eps"),
-               .weight_decay = call.attributes.real("weight_decay")};
-  if (given(call.inputs, 10)) {
-    stream = rounding_stream(call.attributes, *call.inputs[10].as<std::int64_t>());
-    update.rounding = &stream;
-  }
-  adamw(update, call.pool);
-}
-
 /// Elements of a block that one worker fills.
 constexpr std::int64_t kFillBlock = 1 << 18;
 
@@ -127,7 +85,6 @@ constexpr Kernel kKernels[] = {
      .run = norm_run},
     {.name = "cpu_unscale_norm", .op = Op::unscale_norm, .run = unscale_run},
     {.name = "cpu_apply_gate", .op = Op::apply_gate, .run = gate_run},
-    {.name = "cpu_adamw", .op = Op::adamw, .refuses = needs_dense, .run = adamw_run},
     {.name = "cpu_fill", .op = Op::fill, .refuses = fill_refuses, .run = fill_run},
 };
 

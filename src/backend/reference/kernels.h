@@ -13,7 +13,10 @@ std::span<const Kernel> products();
 std::span<const Kernel> packed_products();
 std::span<const Kernel> norms();
 std::span<const Kernel> attentions();
+std::span<const Kernel> adapters();
 std::span<const Kernel> losses();
 std::span<const Kernel> steps();
+std::span<const Kernel> updates();
+std::span<const Kernel> adafactors();
 
 }  // namespace snug::reference

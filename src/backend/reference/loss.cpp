@@ -11,10 +11,13 @@ namespace snug::reference {
 namespace {
 
 struct Head {
-  explicit Head(const KernelCall& call)
+  explicit Head(const KernelCall& call, bool adapted = false)
       : x(input(call, 0)),
         w(input(call, 1)),
         labels(input(call, 2)),
+        low(adapted ? input(call, 3) : Elements(Operand{})),
+        up(adapted ? input(call, 4) : Elements(Operand{})),
+        rank(adapted ? low.shape()[1] : 0),
         tokens(x.shape()[0]),
         width(x.shape()[1]),
         classes(w.shape()[0]) {}
@@ -22,6 +25,7 @@ struct Head {
   double logit(std::int64_t t, std::int64_t c) const {
     double sum = 0.0;
     for (std::int64_t j = 0; j < width; ++j) sum += x[t * width + j] * w[c * width + j];
+    for (std::int64_t j = 0; j < rank; ++j) sum += low[t * rank + j] * up[c * rank + j];
     return sum;
   }
 
@@ -42,13 +46,13 @@ struct Head {
   }
 
   Elements x, w, labels;
-  std::int64_t tokens, width, classes;
+  Elements low, up;  ///< of an adapter
+  std::int64_t rank, tokens, width, classes;
 };
 
 std::int64_t grant_row(const KernelQuery& query) { return 8 * query.inputs[1].type.shape[0]; }
 
-void head_loss(const KernelCall& call) {
-  const Head head(call);
+void sum_losses(const KernelCall& call, const Head& head) {
   double* z = scratch(call);
   double loss = 0.0;
   for (std::int64_t t = 0; t < head.tokens; ++t) {
@@ -57,6 +61,9 @@ void head_loss(const KernelCall& call) {
   }
   output(call, 0).set(0, loss);
 }
+
+void head_loss(const KernelCall& call) { sum_losses(call, Head(call)); }
+void adapted_head_loss(const KernelCall& call) { sum_losses(call, Head(call, true)); }
 
 /// A row of logits, and for each token its log-sum-exp and one class's gradient.
 std::int64_t grant_row_and_columns(const KernelQuery& query) {
@@ -79,6 +86,16 @@ double row_gradient(const Head& head, std::int64_t t, double weight, double lse,
   return loss;
 }
 
+/// weight (softmax - one_hot) of every token for class c.
+void class_gradient(const Head& head, std::int64_t c, double weight, const double* lse,
+                    double* dz) {
+  for (std::int64_t t = 0; t < head.tokens; ++t) {
+    const std::int64_t label = head.label(t);
+    const double softmax = label < 0 ? 0.0 : std::exp(head.logit(t, c) - lse[t]);
+    dz[t] = weight * (softmax - (c == label ? 1.0 : 0.0));
+  }
+}
+
 void head_loss_grad(const KernelCall& call) {
   const Head head(call);
   const double weight = input(call, 3)[0];
@@ -99,15 +116,46 @@ void head_loss_grad(const KernelCall& call) {
   if (call.outputs.size() < 3 || call.outputs[2].data == nullptr) return;
   const Accumulated dw(call, call.outputs[2], 4);
   for (std::int64_t c = 0; c < head.classes; ++c) {
-    for (std::int64_t t = 0; t < head.tokens; ++t) {
-      const std::int64_t label = head.label(t);
-      const double softmax = label < 0 ? 0.0 : std::exp(head.logit(t, c) - lse[t]);
-      dz[t] = weight * (softmax - (c == label ? 1.0 : 0.0));
-    }
+    class_gradient(head, c, weight, lse, dz);
     for (std::int64_t j = 0; j < head.width; ++j) {
       double sum = 0.0;
       for (std::int64_t t = 0; t < head.tokens; ++t) sum += dz[t] * head.x[t * head.width + j];
       dw.set(c * head.width + j, sum);
+    }
+  }
+}
+
+void adapted_head_loss_grad(const KernelCall& call) {
+  const Head head(call, true);
+  const double weight = input(call, 5)[0];
+  const Elements dx = output(call, 1);
+  const Elements dlow = output(call, 2);
+  const Accumulated dup(call, call.outputs[3], 6);
+  double* z = scratch(call);
+  double* lse = z + head.classes;
+  double* dz = lse + head.tokens;
+  double loss = 0.0;
+  for (std::int64_t t = 0; t < head.tokens; ++t) {
+    if (head.label(t) >= 0) {
+      lse[t] = head.log_sum_exp(t, z);
+      loss += row_gradient(head, t, weight, lse[t], z, dx);
+    } else {
+      std::fill(z, z + head.classes, 0.0);
+      for (std::int64_t j = 0; j < head.width; ++j) dx.set(t * head.width + j, 0.0);
+    }
+    for (std::int64_t j = 0; j < head.rank; ++j) {
+      double sum = 0.0;
+      for (std::int64_t c = 0; c < head.classes; ++c) sum += z[c] * head.up[c * head.rank + j];
+      dlow.set(t * head.rank + j, sum);
+    }
+  }
+  output(call, 0).set(0, loss);
+  for (std::int64_t c = 0; c < head.classes; ++c) {
+    class_gradient(head, c, weight, lse, dz);
+    for (std::int64_t j = 0; j < head.rank; ++j) {
+      double sum = 0.0;
+      for (std::int64_t t = 0; t < head.tokens; ++t) sum += dz[t] * head.low[t * head.rank + j];
+      dup.set(c * head.rank + j, sum);
     }
   }
 }
@@ -118,6 +166,14 @@ constexpr Kernel kKernels[] = {
      .op = Op::head_loss_grad,
      .grant = grant_row_and_columns,
      .run = head_loss_grad},
+    {.name = "reference_adapted_head_loss",
+     .op = Op::adapted_head_loss,
+     .grant = grant_row,
+     .run = adapted_head_loss},
+    {.name = "reference_adapted_head_loss_grad",
+     .op = Op::adapted_head_loss_grad,
+     .grant = grant_row_and_columns,
+     .run = adapted_head_loss_grad},
 };
 
 }  // namespace

@@ -7,7 +7,8 @@ namespace snug {
 ReferenceBackend::ReferenceBackend() {
   for (const auto kernels : {reference::arithmetic(), reference::movement(), reference::products(),
                              reference::packed_products(), reference::norms(),
-                             reference::attentions(), reference::losses(), reference::steps()}) {
+                             reference::attentions(), reference::adapters(), reference::losses(),
+                             reference::steps(), reference::updates(), reference::adafactors()}) {
     for (const Kernel& kernel : kernels) {
       by_op_[static_cast<std::size_t>(kernel.op)].push_back(&kernel);
     }
