@@ -70,6 +70,12 @@ command_bench() {
   venv_python "$root/scripts/bench.py" --snug "$root/build/release/snug" --triad "$root/build/bench/bench/triad" "$@"
 }
 
+command_memory() {
+  need_packages build
+  compile release
+  python3 "$root/scripts/memory_table.py" --snug "$root/build/release/snug" "$@"
+}
+
 command_quality() {
   need_packages build
   compile release

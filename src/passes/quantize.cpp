@@ -23,11 +23,12 @@ bool is_skipped(std::string_view weight, const std::vector<std::string>& skip) {
   });
 }
 
-/// Weights of linear layers, by value.
+/// The model's own weights of linear layers, by value.
 std::map<ValueId, Parameter*> linear_weights(Graph& graph, const QuantizationOptions& options) {
   std::map<ValueId, Parameter*> by_value;
   for (Parameter& parameter : graph.parameters) {
-    const bool listed = parameter.layer >= 0 && parameter.type.shape.rank() == 2 &&
+    const bool listed = parameter.owner == Owner::model && parameter.layer >= 0 &&
+                        parameter.type.shape.rank() == 2 &&
                         parameter.storage.front().format == "plain" &&
                         !is_skipped(parameter.name, options.skip);
     if (listed) by_value[graph.find(parameter.name)] = &parameter;

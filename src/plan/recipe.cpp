@@ -5,6 +5,7 @@
 #include "core/text.h"
 #include "passes/nominal_cost.h"
 #include "passes/recompute.h"
+#include "plan/combinations.h"
 
 namespace snug {
 namespace {
@@ -71,7 +72,7 @@ std::vector<Change> single_changes(const RecipeRequest& request) {
         [](RecipeRequest& r) { r.settings.recompute = automatic_recompute(); });
   }
   const BatchShape shape = resolve_batch(request.settings);
-  if (shape.micro && *shape.micro > 1) {
+  if (shape.micro && *shape.micro > 1 && may_accumulate(request.settings)) {
     add("per_device_train_batch_size=1", [rows = shape.rows](RecipeRequest& r) {
       r.settings.batch = {.global_batch_size = rows,
                           .per_device_train_batch_size = 1,

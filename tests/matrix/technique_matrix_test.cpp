@@ -3,7 +3,9 @@
 // when one is reordered. Runs of `changed` members are held to the plain run's curve. What cannot
 // work together is refused before memory is reserved, with a way out.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -169,7 +171,8 @@ class Matrix : public ::testing::Test {
     return result;
   }
 
-  const fs::path folder_ = fs::path(::testing::TempDir()) / "snug_technique_matrix";
+  const fs::path folder_ =
+      fs::path(::testing::TempDir()) / fmt::format("snug_technique_matrix_{}", getpid());
   const std::vector<Technique> all_ = testing::techniques();
   std::map<Set, Outcome> outcomes_;
 };
