@@ -78,8 +78,7 @@ Settings train_settings(const DemoFolder& folder, const Settings& asked) {
 class Demo {
  public:
   Demo(const Command& command, Console& console)
-      : command_(command),
-        say_(command.json ? console.talk : console.out),
+      : say_(command.json ? console.talk : console.out),
         terminal_(command.json ? console.talk_terminal : console.out_terminal),
         folder_(make_folder(command.settings)),
         settings_(train_settings(folder_, command.settings)) {}
@@ -102,7 +101,6 @@ class Demo {
     say_.flush();
   }
 
-  const Command& command_;
   std::ostream& say_;
   Terminal terminal_;
   DemoFolder folder_;

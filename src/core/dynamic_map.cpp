@@ -18,14 +18,14 @@ float point(int j, int steps) {
 }
 
 DynamicMap make_map(bool with_negatives) {
-  constexpr std::array<float, 7> decades = {1e-6F, 1e-5F, 1e-4F, 1e-3F, 1e-2F, 1e-1F, 1.0F};
+  constexpr std::array<float, 7> kDecades = {1e-6F, 1e-5F, 1e-4F, 1e-3F, 1e-2F, 1e-1F, 1.0F};
   std::vector<float> values{0.0F, 1.0F};
-  for (std::size_t i = 0; i < decades.size(); ++i) {
+  for (std::size_t i = 0; i < kDecades.size(); ++i) {
     const int steps = 1 << (with_negatives ? i : i + 1);
     for (int j = 0; j < steps; ++j) {
       const float mean = (point(j, steps) + point(j + 1, steps)) / 2.0F;
-      values.push_back(decades[i] * mean);
-      if (with_negatives) values.push_back(-(decades[i] * mean));
+      values.push_back(kDecades[i] * mean);
+      if (with_negatives) values.push_back(-(kDecades[i] * mean));
     }
   }
   std::sort(values.begin(), values.end());

@@ -15,8 +15,9 @@ std::vector<std::vector<std::int64_t>> best_fit_decreasing(std::span<const std::
                                                            std::int64_t capacity) {
   std::vector<std::size_t> order(lengths.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return lengths[a] > lengths[b]; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return lengths[a] != lengths[b] ? lengths[a] > lengths[b] : a < b;
+  });
   std::vector<std::vector<std::int64_t>> sequences;
   std::set<std::pair<std::int64_t, std::size_t>> room;  // tokens left, sequence
   for (const std::size_t item : order) {

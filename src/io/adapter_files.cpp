@@ -64,27 +64,10 @@ class ConfigReader {
   }
 
   std::vector<std::string> texts(std::string_view key) const {
-    const auto found = json_.find(key);
-    if (found == json_.end() || found->is_null()) return {};
-    if (found->is_string()) return {found->get<std::string>()};
-    std::vector<std::string> result;
-    for (const Json& item : array(key, *found)) {
-      if (!item.is_string()) wrong(key, *found, "a list of names");
-      result.push_back(item.get<std::string>());
-    }
-    return result;
+    return list<std::string>(key, &Json::is_string, "a list of names");
   }
-
   std::vector<std::int64_t> numbers(std::string_view key) const {
-    const auto found = json_.find(key);
-    if (found == json_.end() || found->is_null()) return {};
-    if (found->is_number_integer()) return {found->get<std::int64_t>()};
-    std::vector<std::int64_t> result;
-    for (const Json& item : array(key, *found)) {
-      if (!item.is_number_integer()) wrong(key, *found, "a list of numbers");
-      result.push_back(item.get<std::int64_t>());
-    }
-    return result;
+    return list<std::int64_t>(key, &Json::is_number_integer, "a list of numbers");
   }
 
   NamedNumbers pattern(std::string_view key) const {
@@ -109,9 +92,20 @@ class ConfigReader {
     return found->get<T>();
   }
 
-  const Json& array(std::string_view key, const Json& found) const {
-    if (!found.is_array()) wrong(key, found, "a list");
-    return found;
+  /// One element alone counts as a list of it.
+  template <class T>
+  std::vector<T> list(std::string_view key, bool (Json::*is)() const noexcept,
+                      std::string_view expected) const {
+    const auto found = json_.find(key);
+    if (found == json_.end() || found->is_null()) return {};
+    if (((*found).*is)()) return {found->get<T>()};
+    if (!found->is_array()) wrong(key, *found, expected);
+    std::vector<T> result;
+    for (const Json& item : *found) {
+      if (!(item.*is)()) wrong(key, *found, expected);
+      result.push_back(item.get<T>());
+    }
+    return result;
   }
 
   [[noreturn]] void wrong(std::string_view key, const Json& found,

@@ -11,8 +11,8 @@ namespace snug {
 
 namespace fs = std::filesystem;
 
-AtomicFile::AtomicFile(fs::path target)
-    : target_(fs::absolute(std::move(target))),
+AtomicFile::AtomicFile(const fs::path& target)
+    : target_(fs::absolute(target)),
       aside_(target_.parent_path() / fmt::format(".{}.tmp", target_.filename().string())) {
   make_folders(target_.parent_path());
 }

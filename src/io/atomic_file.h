@@ -10,7 +10,7 @@ namespace snug {
 class AtomicFile {
  public:
   /// Makes the folder where needed.
-  explicit AtomicFile(std::filesystem::path target);
+  explicit AtomicFile(const std::filesystem::path& target);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;

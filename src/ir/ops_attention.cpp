@@ -71,7 +71,7 @@ std::int64_t visible_pairs(const OpArguments& a) {
 }
 
 /// `times` multiply-adds for each visible pair and element of a head.
-template <int times>
+template <std::int64_t times>
 OpCost cost_pairs(const OpArguments& a, std::span<const TensorType> outputs) {
   const Shape& q = in(a, 0).shape;
   return {2 * times * visible_pairs(a) * q[1] * q[2], traffic(a, outputs)};

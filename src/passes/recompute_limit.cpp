@@ -224,7 +224,7 @@ std::int64_t most_alive(const Graph& graph, const Liveness& live, Wanted&& wante
   for (const StorageInterval& interval : live.intervals) {
     if (!wanted(interval)) continue;
     change[static_cast<std::size_t>(std::max(interval.begin, 0))] += interval.bytes;
-    change[static_cast<std::size_t>(std::min(interval.end, last) + 1)] -= interval.bytes;
+    change[static_cast<std::size_t>(std::min(interval.end, last)) + 1] -= interval.bytes;
   }
   std::int64_t alive = 0;
   std::int64_t most = 0;
@@ -278,7 +278,7 @@ RecomputeChoices::RecomputeChoices(const Graph& differentiated)
     }
   }
   const int last_layer = layers.empty() ? -1 : layers.rbegin()->first;
-  std::stable_sort(steps_.begin(), steps_.end(), [&](const Step& a, const Step& b) {
+  std::sort(steps_.begin(), steps_.end(), [&](const Step& a, const Step& b) {
     const bool a_last = a.layer == last_layer;
     const bool b_last = b.layer == last_layer;
     if (a_last != b_last) return a_last;

@@ -123,25 +123,25 @@ TEST(Reference, RowStridesAreHonoured) {
 /// One node on f32 or other operands given as numbers.
 class OneNode {
  public:
-  explicit OneNode(Op op_) : op(op_) {}
+  explicit OneNode(Op op) : op_(op) {}
   OneNode& in(DType type, Shape shape, Numbers numbers) {
-    ids.push_back(Builder(graph).input(fmt::format("in{}", ids.size()), {type, shape},
-                                       Role::activation, Scope::call));
-    values.push_back(std::move(numbers));
+    ids_.push_back(Builder(graph_).input(fmt::format("in{}", ids_.size()), {type, shape},
+                                         Role::activation, Scope::call));
+    values_.push_back(std::move(numbers));
     return *this;
   }
   OneNode& absent() {
-    ids.push_back(kNoValue);
-    values.emplace_back();
+    ids_.push_back(kNoValue);
+    values_.emplace_back();
     return *this;
   }
   std::vector<Numbers> run(const Attributes& attributes, int output_count = -1) {
-    Graph copy = graph;
+    Graph copy = graph_;
     Builder builder(copy);
-    copy.outputs = builder.emit(op, ids, attributes, "y", output_count);
+    copy.outputs = builder.emit(op_, ids_, attributes, "y", output_count);
     Interpreter interpreter(copy);
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      if (exists(ids[i])) interpreter.set(fmt::format("in{}", i), values[i]);
+    for (std::size_t i = 0; i < ids_.size(); ++i) {
+      if (exists(ids_[i])) interpreter.set(fmt::format("in{}", i), values_[i]);
     }
     interpreter.run();
     std::vector<Numbers> results;
@@ -150,13 +150,15 @@ class OneNode {
   }
 
  private:
-  Op op;
-  Graph graph;
-  std::vector<ValueId> ids;
-  std::vector<Numbers> values;
+  Op op_;
+  Graph graph_;
+  std::vector<ValueId> ids_;
+  std::vector<Numbers> values_;
 };
 
-const Attributes kAdamW{{"beta1", 0.9}, {"beta2", 0.999}, {"eps", 1e-8}, {"weight_decay", 0.1}};
+Attributes adamw_attributes() {
+  return {{"beta1", 0.9}, {"beta2", 0.999}, {"eps", 1e-8}, {"weight_decay", 0.1}};
+}
 
 /// One step at lr 0.1 from {weight, m, v}.
 std::vector<Numbers> adamw_step(DType type, const std::vector<Numbers>& state,
@@ -167,7 +169,7 @@ std::vector<Numbers> adamw_step(DType type, const std::vector<Numbers>& state,
   node.absent().in(DType::i32, {}, {static_cast<double>(apply)}).absent();
   node.in(type, shape, state[1]).in(type, shape, state[2]);
   node.in(DType::f32, {}, {1.0 - std::pow(0.9, t)}).in(DType::f32, {}, {1.0 - std::pow(0.999, t)});
-  return node.run(kAdamW);
+  return node.run(adamw_attributes());
 }
 
 TEST(Reference, AdamWGivesTorchsNumbers) {
@@ -194,7 +196,7 @@ TEST(Reference, AdamWWithMasterRoundsTheWeightToNearest) {
   node.in(DType::f32, {}, {0.001}).absent().absent().absent();
   node.in(DType::f32, shape, {0.0}).in(DType::f32, shape, {0.0});
   node.in(DType::f32, {}, {0.1}).in(DType::f32, {}, {0.001});
-  Attributes attributes = kAdamW;
+  Attributes attributes = adamw_attributes();
   attributes.set("weight_decay", 0.0);
   const auto results = node.run(attributes);
   EXPECT_NEAR(results[3][0], 0.999, 1e-6);
@@ -209,7 +211,7 @@ TEST(Reference, AdamWRoundsStatesStochastically) {
   node.in(DType::f32, {}, {0.001}).absent().absent().in(DType::i64, {}, {12.0});
   node.in(DType::bf16, shape, Numbers(3, 0.0)).in(DType::bf16, shape, Numbers(3, 0.0));
   node.in(DType::f32, {}, {0.1}).in(DType::f32, {}, {0.001});
-  Attributes attributes = kAdamW;
+  Attributes attributes = adamw_attributes();
   attributes.set("weight_decay", 0.0);
   attributes.set("seed", std::int64_t{4});
   attributes.set("stream", std::int64_t{77});
@@ -288,8 +290,8 @@ TEST(Reference, CachedAttentionSeesWhatAttentionSees) {
     // The last two tokens against a cache with a row to spare.
     Numbers keys = k;
     Numbers values = v;
-    keys.resize(5 * 3, NAN);
-    values.resize(5 * 3, NAN);
+    keys.resize(std::size_t{5} * 3, NAN);
+    values.resize(std::size_t{5} * 3, NAN);
     OneNode cached(Op::attention_cached);
     cached.in(DType::f64, {2, 2, 3}, Numbers(q.begin() + 12, q.end()));
     cached.in(DType::f64, {5, 1, 3}, keys).in(DType::f64, {5, 1, 3}, values);

@@ -17,9 +17,11 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const std::vector<TensorSpec> kTensors = {{"model.embed_tokens.weight", DType::bf16, {10, 4}},
-                                          {"model.norm.weight", DType::bf16, {4}},
-                                          {"lm_head.weight", DType::bf16, {10, 4}}};
+std::vector<TensorSpec> some_tensors() {
+  return {{"model.embed_tokens.weight", DType::bf16, {10, 4}},
+          {"model.norm.weight", DType::bf16, {4}},
+          {"lm_head.weight", DType::bf16, {10, 4}}};
+}
 
 /// Every byte of a tensor is the length of its name.
 void fill(const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
@@ -30,9 +32,9 @@ void fill(const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
 
 class ModelFiles : public testing::Test {
  protected:
-  /// Writes kTensors with shards of `shard_bytes` into the folder.
+  /// Writes some_tensors() with shards of `shard_bytes` into the folder.
   void write_model(std::int64_t shard_bytes) const {
-    const ModelFolderWriter writer(kTensors, {{"config.json", "{}"}}, {}, shard_bytes);
+    const ModelFolderWriter writer(some_tensors(), {{"config.json", "{}"}}, {}, shard_bytes);
     writer.write(folder_.path(),
                  [](const TensorSpec& t, ModelFolderWriter::Sink s) { fill(t, s); });
     EXPECT_EQ(writer.total_bytes(), bytes_in_folder());
@@ -53,12 +55,12 @@ class ModelFiles : public testing::Test {
 TEST_F(ModelFiles, SingleAndShardedFoldersReadTheSame) {
   for (const std::int64_t shard_bytes : {std::int64_t{1000}, std::int64_t{90}, std::int64_t{1}}) {
     const TemporaryFolder folder;
-    const ModelFolderWriter writer(kTensors, {}, {}, shard_bytes);
+    const ModelFolderWriter writer(some_tensors(), {}, {}, shard_bytes);
     writer.write(folder.path(), [](const TensorSpec& t, ModelFolderWriter::Sink s) { fill(t, s); });
     const ModelWeights weights(folder.path());
-    EXPECT_EQ(weights.names().size(), kTensors.size());
+    EXPECT_EQ(weights.names().size(), some_tensors().size());
     EXPECT_EQ(weights.total_bytes(), 168);
-    for (const TensorSpec& tensor : kTensors) {
+    for (const TensorSpec& tensor : some_tensors()) {
       const TensorView& view = weights.require(tensor.name, tensor.shape);
       EXPECT_EQ(view.bytes.back(), static_cast<std::byte>(tensor.name.size()));
       weights.drop_pages(view);
@@ -68,13 +70,13 @@ TEST_F(ModelFiles, SingleAndShardedFoldersReadTheSame) {
 }
 
 TEST_F(ModelFiles, ShardsKeepTheirOrderAndLimit) {
-  const auto shards = split_into_shards(kTensors, 90);
+  const auto shards = split_into_shards(some_tensors(), 90);
   ASSERT_EQ(shards.size(), 2);
   EXPECT_EQ(shards[0].file, "model-00001-of-00002.safetensors");
   EXPECT_EQ(shards[0].tensors.size(), 2);
   EXPECT_EQ(shards[1].tensors[0].name, "lm_head.weight");
-  EXPECT_EQ(split_into_shards(kTensors, 1).size(), 3);
-  EXPECT_EQ(split_into_shards(kTensors, 168)[0].file, "model.safetensors");
+  EXPECT_EQ(split_into_shards(some_tensors(), 1).size(), 3);
+  EXPECT_EQ(split_into_shards(some_tensors(), 168)[0].file, "model.safetensors");
   write_model(90);
   const auto index = nlohmann::json::parse(read_text(folder_ / "model.safetensors.index.json"));
   EXPECT_EQ(index["metadata"]["total_size"], 168);
@@ -88,7 +90,7 @@ TEST_F(ModelFiles, CopiesTheTokenizerAndKeepsGivenTexts) {
   write_text(source / "README.md", "not copied");
   fs::create_directory(source / "additional_chat_templates");
   write_text(source / "additional_chat_templates/rag.jinja", "x");
-  const ModelFolderWriter writer(kTensors, {{"config.json", "{}"}}, source.path());
+  const ModelFolderWriter writer(some_tensors(), {{"config.json", "{}"}}, source.path());
   writer.write(folder_.path(), [](const TensorSpec& t, ModelFolderWriter::Sink s) { fill(t, s); });
   EXPECT_EQ(writer.total_bytes(), bytes_in_folder());
   EXPECT_EQ(read_text(folder_ / "tokenizer.json"), "{\"model\":{}}");
@@ -146,7 +148,7 @@ TEST_F(ModelFiles, ATiedHeadMayNotDiffer) {
   const auto zeros = [](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
     sink(std::vector<std::byte>(static_cast<std::size_t>(byte_count(tensor))));
   };
-  ModelFolderWriter(kTensors, {}, {}).write(same.path(), zeros);
+  ModelFolderWriter(some_tensors(), {}, {}).write(same.path(), zeros);
   EXPECT_EQ(user_error_of([&] { ModelWeights(same.path()).check_tied_head(); }), "no error");
 }
 

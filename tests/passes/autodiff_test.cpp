@@ -58,7 +58,7 @@ struct SmallModel {
   static constexpr std::int64_t kTokens = 5, kWidth = 4, kHeads = 2, kGroups = 1, kSize = 4,
                                 kInner = 3, kVocabulary = 6;
 
-  explicit SmallModel(DType type_) : type(type_), builder(graph) {
+  explicit SmallModel(DType dtype) : type(dtype), builder(graph) {
     const TensorType row{DType::i32, {kTokens}};
     const ValueId ids = builder.input("ids", row, Role::input, Scope::call);
     const ValueId labels = builder.input("labels", row, Role::input, Scope::call);

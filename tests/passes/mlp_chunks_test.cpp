@@ -99,7 +99,7 @@ TEST(MlpChunks, LowersThePeak) {
   const std::int64_t whole = live_peak(step_graph(settings_with(1, true))).activations;
   const std::int64_t tiled = live_peak(step_graph(settings_with(4, true))).activations;
   // At least gate and up of 48 of the 64 rows are gone.
-  EXPECT_LT(tiled, whole - 2 * 48 * 72 * 4);
+  EXPECT_LT(tiled, whole - std::int64_t{2} * 48 * 72 * 4);
 }
 
 TEST(MlpChunks, WhatBackwardReadsIsKeptWhole) {

@@ -119,7 +119,7 @@ TEST(GoldenMemory, FourBitsAndAQuarterAWeightOnLlama2) {
     for (const StorageComponent& part : parameter.storage) bytes += part.type.bytes();
   }
   const std::int64_t weights = 6'476'005'376;
-  EXPECT_EQ(bytes, weights / 2 + weights / 64 + weights / 64 / 256 * 4 + 224 * 4);
+  EXPECT_EQ(bytes, weights / 2 + weights / 64 + weights / 64 / 256 * 4 + std::int64_t{224} * 4);
 }
 
 }  // namespace

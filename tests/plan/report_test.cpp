@@ -8,6 +8,7 @@
 
 #include "backend/null/null.h"
 #include "plan/random_module.h"
+#include "plan/scratch_kernels.h"
 
 namespace snug {
 namespace {
@@ -122,6 +123,32 @@ TEST(Report, TextNamesThePeakAndKernelsTheChoice) {
   EXPECT_THAT(text, HasSubstr("weight"));
   EXPECT_THAT(text, HasSubstr("program step"));
   EXPECT_THAT(kernels_text(plan), HasSubstr("mul(f32[256], f32[256]): null, 2 nodes"));
+}
+
+/// Adds two inputs of `length`.
+StepModule sum_module(std::int64_t length) {
+  StepModule module;
+  Graph graph("step");
+  Builder builder(graph);
+  const TensorType type{DType::f32, {length}};
+  const ValueId a = builder.input("a", type, Role::input, Scope::call);
+  const ValueId b = builder.input("b", type, Role::input, Scope::call);
+  graph.outputs.push_back(builder.one(Op::add, {a, b}, {}, "sum"));
+  module.programs.push_back({"step", std::move(graph)});
+  return module;
+}
+
+TEST(Report, WarnsOfTheReferenceKernelWhereOthersRefused) {
+  const ScratchKernels kernels;
+  EXPECT_TRUE(reference_warnings(make_plan(sum_module(64), kernels, {})).empty());
+  const auto warnings = reference_warnings(make_plan(sum_module(63), kernels, {}));
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_EQ(warnings[0],
+            "warning: add(f32[63], f32[63]) runs on the slow reference kernel; not picky: only "
+            "multiples of 32");
+  const auto alone = make_null_kernels();
+  EXPECT_TRUE(reference_warnings(make_plan(sum_module(63), *alone, {})).empty())
+      << "a list of one has no faster kernel that refused";
 }
 
 }  // namespace

@@ -88,9 +88,9 @@ SNUG_BF16 void dot_block(const Block& block) {
   constexpr int kRows = 8;
   __m512 sum[kRows][kVectors];
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
+  for (std::int64_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) {
+    for (std::int64_t v = 0; v < kVectors; ++v) {
       sum[r][v] =
           block.add ? _mm512_load_ps(block.c + r * block.c_row + v * 16) : _mm512_setzero_ps();
     }
@@ -100,21 +100,21 @@ SNUG_BF16 void dot_block(const Block& block) {
   for (std::int64_t k = 0; k < block.pairs; ++k, ++a, b += block.b_row) {
     __m512i right[kVectors];
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) right[v] = _mm512_load_si512(b + v * 16);
+    for (std::int64_t v = 0; v < kVectors; ++v) right[v] = _mm512_load_si512(b + v * 16);
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+    for (std::int64_t r = 0; r < kRows; ++r) {
       const __m512i left = _mm512_set1_epi32(static_cast<int>(a[r * block.a_row]));
 #pragma GCC unroll 3
-      for (int v = 0; v < kVectors; ++v) {
+      for (std::int64_t v = 0; v < kVectors; ++v) {
         sum[r][v] = _mm512_dpbf16_ps(sum[r][v], reinterpret_cast<__m512bh>(left),
                                      reinterpret_cast<__m512bh>(right[v]));
       }
     }
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
+  for (std::int64_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) {
+    for (std::int64_t v = 0; v < kVectors; ++v) {
       _mm512_store_ps(block.c + r * block.c_row + v * 16, sum[r][v]);
     }
   }

@@ -86,7 +86,7 @@ SNUG_AVX512 inline void load_pairs(const std::uint16_t* source, std::int64_t str
   const __m512i first = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
                                          8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
-  for (int i = 0; i < 16; ++i) {
+  for (std::int64_t i = 0; i < 16; ++i) {
     const std::uint16_t* row = source + 2 * i * stride;
     const __m512i even = 2 * i < ks ? _mm512_maskz_loadu_epi16(mask, row) : _mm512_setzero_si512();
     const __m512i odd =

@@ -107,9 +107,9 @@ HWY_INLINE void finish_row(const float* values, const Bias* bias, const std::uin
 template <class Bias, class Out>
 void finish_block(const GemmOutput& output, const float* values, std::int64_t value_stride,
                   std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t cols) {
-  constexpr std::int64_t random_columns = 512;
-  alignas(64) std::uint16_t random[random_columns];
-  const std::int64_t width = output.rounding ? random_columns : cols;
+  constexpr std::int64_t kRandomColumns = 512;
+  alignas(64) std::uint16_t random[kRandomColumns];
+  const std::int64_t width = output.rounding ? kRandomColumns : cols;
   for (std::int64_t r = 0; r < rows; ++r) {
     Out* const to = static_cast<Out*>(output.data) + (row + r) * output.stride + col;
     for (std::int64_t c = 0; c < cols; c += width) {

@@ -107,16 +107,16 @@ HWY_EXPORT(small_block);
 
 void small_forward(std::int64_t rows, std::int64_t n, std::int64_t k, const GemmMatrix& x,
                    const GemmMatrix& w, const GemmOutput& output, ThreadPool& pool) {
-  constexpr std::int64_t block_cols = 32;
+  constexpr std::int64_t kBlockCols = 32;
   check(rows >= 0 && rows <= kSmallRows, "{} rows, at most {} expected", rows, kSmallRows);
   check(x.k_contiguous && w.k_contiguous && !output.rounding, "small_forward's layout");
   if (rows == 0) return;
-  pool.run((n + block_cols - 1) / block_cols, [&](std::int64_t i, int) {
-    alignas(64) float sums[kSmallRows * block_cols];
-    const std::int64_t first = i * block_cols;
-    const std::int64_t cols = std::min(block_cols, n - first);
-    HWY_DYNAMIC_DISPATCH(small_block)(rows, k, x, w, first, cols, sums, block_cols);
-    store_block(output, sums, block_cols, 0, first, rows, cols);
+  pool.run((n + kBlockCols - 1) / kBlockCols, [&](std::int64_t i, int) {
+    alignas(64) float sums[kSmallRows * kBlockCols];
+    const std::int64_t first = i * kBlockCols;
+    const std::int64_t cols = std::min(kBlockCols, n - first);
+    HWY_DYNAMIC_DISPATCH(small_block)(rows, k, x, w, first, cols, sums, kBlockCols);
+    store_block(output, sums, kBlockCols, 0, first, rows, cols);
   });
 }
 

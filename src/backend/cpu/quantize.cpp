@@ -52,18 +52,18 @@ void nf4_codes(const float* values, int64_t count, float inverse, const float* m
 }
 
 void nf4_blocks(const float* values, int64_t count, uint8_t* codes, float* scales) {
-  constexpr uint8_t zero = 7;
+  constexpr uint8_t kZero = 7;
   const std::array<float, 15> middle = nf4_midpoints();
   uint8_t block_codes[kPackedBlock + HWY_MAX_BYTES];
   for (int64_t first = 0; first < count; first += kPackedBlock, ++scales) {
     const int64_t size = std::min(kPackedBlock, count - first);
     *scales = largest_magnitude(values + first, size);
     if (*scales == 0.0F) {
-      std::fill_n(block_codes, size, zero);
+      std::fill_n(block_codes, size, kZero);
     } else {
       nf4_codes(values + first, size, 1.0F / *scales, middle.data(), block_codes);
     }
-    if (size % 2 != 0) block_codes[size] = zero;
+    if (size % 2 != 0) block_codes[size] = kZero;
     for (int64_t i = 0; i < size; i += 2) {
       *codes++ = static_cast<uint8_t>(block_codes[i] << 4 | block_codes[i + 1]);
     }

@@ -176,7 +176,7 @@ class Backward {
 };
 
 std::int64_t grant_two_heads(const KernelQuery& query) {
-  return 2 * 8 * query.inputs[0].type.shape[2];
+  return std::int64_t{2} * 8 * query.inputs[0].type.shape[2];
 }
 
 void attention_grad(const KernelCall& call) { Backward(call).run(); }

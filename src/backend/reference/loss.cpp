@@ -67,7 +67,7 @@ void adapted_head_loss(const KernelCall& call) { sum_losses(call, Head(call, tru
 
 /// A row of logits, and for each token its log-sum-exp and one class's gradient.
 std::int64_t grant_row_and_columns(const KernelQuery& query) {
-  return grant_row(query) + 2 * 8 * query.inputs[0].type.shape[0];
+  return grant_row(query) + std::int64_t{2} * 8 * query.inputs[0].type.shape[0];
 }
 
 /// Turns row t's logits into gradients, weight (softmax - one_hot), and dx; returns the row's loss.
