@@ -175,13 +175,13 @@ class StoredPacked {
 
   /// Maps are stored with each weight; another one than ours would mean other values.
   void check_map(const std::string& name, std::span<const float> wanted) const {
-    constexpr float rounding = 1e-6F;
+    constexpr float kRounding = 1e-6F;
     const TensorView& view = require(name);
     bool same = view.dtype == DType::f32 && view.bytes.size() == wanted.size_bytes();
     for (std::size_t i = 0; same && i < wanted.size(); ++i) {
       float value = 0;
       std::memcpy(&value, view.bytes.data() + i * sizeof value, sizeof value);
-      same = std::abs(value - wanted[i]) <= rounding;
+      same = std::abs(value - wanted[i]) <= kRounding;
     }
     if (!same) fail(view, "is not the map of {}.", name_of(format_));
   }

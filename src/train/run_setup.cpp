@@ -74,7 +74,7 @@ void adopt_quantization(Settings& settings, const ModelSource& model) {
   if (!model.config.quantization || model.folder.empty()) return;
   const StoredQuantization& stored = *model.config.quantization;
   const auto as_stored = quantization_of(stored);
-  const auto compare = [&](const char* key, auto wanted, auto there) {
+  const auto compare = [&](const char* key, const auto& wanted, const auto& there) {
     if (!settings.is_set(key) || wanted == there) return;
     user_error(
         "{}: {} does not fit '{}', whose weights are stored as {}{}. Leave it out, or give the "

@@ -39,15 +39,15 @@ struct Refused {
   Attributes attributes = {};
 };
 
-const Attributes kF32{{"dtype", "f32"}};
-const Attributes kHeads{{"scale", 1.0}, {"window", std::int64_t{0}}};
+Attributes to_f32() { return {{"dtype", "f32"}}; }
+Attributes heads() { return {{"scale", 1.0}, {"window", std::int64_t{0}}}; }
 /// An update of f32[2] with a master.
 Types adamw_operands(const TensorType& gradient, const TensorType& v, const TensorType& c2) {
   return {f({2}),           gradient, f({2}), f({}), f({}), {DType::i32, {}},
           {DType::i64, {}}, f({2}),   v,      f({}), c2};
 }
 
-const Attributes kAdam{{"beta1", 0.9}, {"beta2", 0.9}, {"eps", 0.1}, {"weight_decay", 0.1}};
+Attributes adam() { return {{"beta1", 0.9}, {"beta2", 0.9}, {"eps", 0.1}, {"weight_decay", 0.1}}; }
 
 std::vector<Refused> refused_nodes() {
   return {
@@ -73,18 +73,18 @@ std::vector<Refused> refused_nodes() {
       {Op::linear, {f({2, 3}), f({4, 3}), f({3})}},
       {Op::linear_dx, {f({2, 4}), f({3, 4})}},
       {Op::linear_dx, {f({2, 4}), f({4, 3}), b({2, 3})}},
-      {Op::linear_dw, {f({2, 4}), f({3, 3})}, kF32},
-      {Op::linear_dw, {f({2, 4}), f({2, 3}), f({3, 4})}, kF32},
-      {Op::linear_dw, {f({2, 4}), f({2, 3}), f({4, 3}), {DType::i64, {}}}, kF32},
-      {Op::column_sum, {f({2, 4}), f({2})}, kF32},
+      {Op::linear_dw, {f({2, 4}), f({3, 3})}, to_f32()},
+      {Op::linear_dw, {f({2, 4}), f({2, 3}), f({3, 4})}, to_f32()},
+      {Op::linear_dw, {f({2, 4}), f({2, 3}), f({4, 3}), {DType::i64, {}}}, to_f32()},
+      {Op::column_sum, {f({2, 4}), f({2})}, to_f32()},
       {Op::rms_norm, {f({2, 4}), f({2})}, {{"eps", 0.1}}},
       {Op::rms_norm, {f({2, 4}), f({4})}},
       {Op::silu_mul, {f({2}), f({3})}},
       {Op::rope, {f({2, 1, 4}), f({5, 4}), f({5, 4}), n({2})}},
       {Op::rope, {f({2, 1, 4}), f({5, 2}), f({5, 2}), n({3})}},
-      {Op::attention, {f({2, 3, 4}), f({2, 2, 4}), f({2, 2, 4}), n({2})}, kHeads},
-      {Op::attention, {f({2, 2, 4}), f({3, 2, 4}), f({3, 2, 4}), n({2})}, kHeads},
-      {Op::attention_cached, {f({2, 2, 4}), f({3, 2, 4}), f({3, 2, 4}), n({2})}, kHeads},
+      {Op::attention, {f({2, 3, 4}), f({2, 2, 4}), f({2, 2, 4}), n({2})}, heads()},
+      {Op::attention, {f({2, 2, 4}), f({3, 2, 4}), f({3, 2, 4}), n({2})}, heads()},
+      {Op::attention_cached, {f({2, 2, 4}), f({3, 2, 4}), f({3, 2, 4}), n({2})}, heads()},
       {Op::cache_write, {f({2, 1, 4}), f({3, 1, 4}), n({})}},
       {Op::write_rows, {f({4, 3}), f({2, 3})}, {{"begin", number(3)}}},
       {Op::write_rows, {f({4, 3}), f({2, 2})}, {{"begin", number(0)}}},
@@ -94,10 +94,10 @@ std::vector<Refused> refused_nodes() {
       {Op::global_norm, {n({2})}, {{"max_norm", 1.0}}},
       {Op::global_norm, {}, {{"max_norm", 1.0}}},
       {Op::apply_gate, {f({}), n({})}},
-      {Op::adamw, adamw_operands(f({3}), f({2}), f({})), kAdam},
-      {Op::adamw, adamw_operands(f({2}), f({3}), f({})), kAdam},
-      {Op::adamw, adamw_operands(f({2}), f({2}), n({})), kAdam},
-      {Op::adamw_8bit, adamw_operands(f({2}), f({2}), f({})), kAdam},
+      {Op::adamw, adamw_operands(f({3}), f({2}), f({})), adam()},
+      {Op::adamw, adamw_operands(f({2}), f({3}), f({})), adam()},
+      {Op::adamw, adamw_operands(f({2}), f({2}), n({})), adam()},
+      {Op::adamw_8bit, adamw_operands(f({2}), f({2}), f({})), adam()},
       {Op::copy_wait, {f({2}), f({})}},
   };
 }
@@ -127,17 +127,17 @@ TEST(OpShapes, RequiredOperandsMayNotBeAbsent) {
 
 TEST(OpShapes, DtypeAttributeDecides) {
   EXPECT_EQ(infer(Op::linear, {b({2, 3}), b({4, 3})})[0], b({2, 4}));
-  EXPECT_EQ(infer(Op::linear, {b({2, 3}), b({4, 3})}, kF32)[0], f({2, 4}));
-  EXPECT_EQ(infer(Op::linear_dw, {b({2, 4}), b({2, 3})}, kF32)[0], f({4, 3}));
+  EXPECT_EQ(infer(Op::linear, {b({2, 3}), b({4, 3})}, to_f32())[0], f({2, 4}));
+  EXPECT_EQ(infer(Op::linear_dw, {b({2, 4}), b({2, 3})}, to_f32())[0], f({4, 3}));
   EXPECT_EQ(infer(Op::head_loss, {b({2, 3}), b({5, 3}), n({2})})[0], f({}));
-  const auto results = infer(Op::head_loss_grad, {b({2, 3}), b({5, 3}), n({2}), f({})}, kF32);
+  const auto results = infer(Op::head_loss_grad, {b({2, 3}), b({5, 3}), n({2}), f({})}, to_f32());
   EXPECT_EQ(results, (Types{f({}), b({2, 3}), f({5, 3})}));
 }
 
 TEST(OpShapes, AdamwGivesTheStatesItTakes) {
   Types inputs = adamw_operands(b({2}), f({2}), f({}));
   inputs[kUpdateWeight] = b({2});
-  EXPECT_EQ(infer(Op::adamw, inputs, kAdam), (Types{b({2}), f({2}), f({2}), f({2})}));
+  EXPECT_EQ(infer(Op::adamw, inputs, adam()), (Types{b({2}), f({2}), f({2}), f({2})}));
 }
 
 OpCost cost(Op op, const Types& inputs, const Attributes& attributes = {}) {
@@ -150,7 +150,7 @@ OpCost cost(Op op, const Types& inputs, const Attributes& attributes = {}) {
 TEST(OpCosts, ProductsCountMultiplyAdds) {
   EXPECT_EQ(cost(Op::linear, {b({5, 3}), b({4, 3})}).flops, 2 * 5 * 3 * 4);
   EXPECT_EQ(cost(Op::linear_dx, {b({5, 4}), b({4, 3})}).flops, 2 * 5 * 3 * 4);
-  EXPECT_EQ(cost(Op::linear_dw, {b({5, 4}), b({5, 3})}, kF32).flops, 2 * 5 * 3 * 4);
+  EXPECT_EQ(cost(Op::linear_dw, {b({5, 4}), b({5, 3})}, to_f32()).flops, 2 * 5 * 3 * 4);
   EXPECT_EQ(cost(Op::linear, {b({5, 3}), b({4, 3})}).bytes, 2 * (5 * 3 + 4 * 3 + 5 * 4));
   EXPECT_EQ(cost(Op::matmul, {f({2, 3, 4}), f({2, 4, 5})}).flops, 2 * 2 * 3 * 4 * 5);
   EXPECT_EQ(cost(Op::head_loss, {b({5, 3}), b({7, 3}), n({5})}).flops, 2 * 5 * 3 * 7);
@@ -161,7 +161,7 @@ TEST(OpCosts, AttentionCountsVisiblePairs) {
   const auto pairs = [&](std::int64_t window, std::int64_t length) {
     const auto flops =
         cost(Op::attention, inputs, {{"scale", 1.0}, {"window", window}, {"length", length}}).flops;
-    return flops / (4 * 2 * 4);
+    return flops / std::int64_t{4 * 2 * 4};
   };
   EXPECT_EQ(pairs(0, 0), 36);
   EXPECT_EQ(pairs(0, 4), 20);

@@ -49,9 +49,10 @@ TEST(QuantizePass, PacksWeightsOfProducts) {
   const Graph graph = quantized(two_products(), kNf4);
   EXPECT_EQ(graph.nodes.size(), 2);
   for (const Node& node : graph.nodes) EXPECT_EQ(node.op, Op::packed_linear);
-  EXPECT_EQ(graph.value(graph.find("m.0.a.weight")).type, (TensorType{DType::u8, {96 * 64}}));
+  EXPECT_EQ(graph.value(graph.find("m.0.a.weight")).type,
+            (TensorType{DType::u8, {std::int64_t{96} * 64}}));
   EXPECT_EQ(graph.value(graph.find("m.0.a.weight.scales")).type,
-            (TensorType{DType::f32, {96 * 2}}));
+            (TensorType{DType::f32, {std::int64_t{96} * 2}}));
   EXPECT_EQ(graph.value(graph.find("m.0.a.weight.scales")).role, Role::quant_state);
   EXPECT_EQ(graph.parameters[0].type, (TensorType{DType::bf16, {96, 128}}));
   ASSERT_EQ(graph.parameters[0].storage.size(), 2);
@@ -71,7 +72,8 @@ TEST(QuantizePass, DoubleQuantisationAddsItsParts) {
 
 TEST(QuantizePass, EightBitsHaveAScaleARow) {
   const Graph graph = quantized(two_products(), {.load_in_8bit = true, .skip = {}});
-  EXPECT_EQ(graph.value(graph.find("m.0.b.weight")).type, (TensorType{DType::i8, {32 * 96}}));
+  EXPECT_EQ(graph.value(graph.find("m.0.b.weight")).type,
+            (TensorType{DType::i8, {std::int64_t{32} * 96}}));
   EXPECT_EQ(graph.value(graph.find("m.0.b.weight.scales")).type, (TensorType{DType::f32, {32}}));
 }
 

@@ -92,12 +92,12 @@ HWY_INLINE void blocks16(const RandomStream& random, std::uint64_t block, std::u
 
 void fill16(const RandomStream& random, std::uint64_t first, std::int64_t count,
             std::uint16_t* out) {
-  constexpr std::uint64_t low32 = 0xffffffffU;
+  constexpr std::uint64_t kLow32 = 0xffffffffU;
   alignas(64) std::uint16_t bits[kElements];
   for (std::int64_t done = 0; done < count;) {
     const std::uint64_t index = first + static_cast<std::uint64_t>(done);
     const std::uint64_t block = index / 8;
-    if ((block & low32) > low32 - static_cast<std::uint64_t>(kBlocks)) {
+    if ((block & kLow32) > kLow32 - static_cast<std::uint64_t>(kBlocks)) {
       out[done++] = random.bits16(index);  // beside the carry into the upper half of the index
       continue;
     }

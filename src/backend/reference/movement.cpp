@@ -147,7 +147,8 @@ void rope_table(const KernelCall& call) {
   const Elements sin = output(call, 1);
   const std::int64_t half = cos.shape()[1];
   for (std::int64_t i = 0; i < cos.size(); ++i) {
-    const double angle = static_cast<double>(i / half) * rope_frequency(call.attributes, i % half);
+    const std::int64_t position = i / half;
+    const double angle = static_cast<double>(position) * rope_frequency(call.attributes, i % half);
     cos.set(i, std::cos(angle));
     sin.set(i, std::sin(angle));
   }
