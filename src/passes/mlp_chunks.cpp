@@ -33,6 +33,10 @@ std::optional<Follow> operand_follows(Op op, std::size_t i) {
       return i == 0 || i == 3 ? Follow::rows : Follow::whole;
     case Op::linear_dx:
       return i == 0 || i == 2 ? Follow::rows : Follow::whole;
+    case Op::packed_linear:
+      return i == 0 || i == 6 ? Follow::rows : Follow::whole;
+    case Op::packed_linear_dx:
+      return i == 0 || i == 5 ? Follow::rows : Follow::whole;
     case Op::linear_dw:
       return i < 2 ? Follow::rows : i == 2 ? Follow::sum : Follow::whole;
     case Op::column_sum:
