@@ -11,9 +11,9 @@ std::vector<Row> memory_rows() {
        .sentence =
            "What is computed again in backward instead of kept. auto: the cheapest that fits; "
            "true: every block; cheap: norms, activations and casts; every:K: one block in K; "
-           "segments:K: K stretches of blocks; keep_attention: every block but attention's "
-           "output; sqrt: about sqrt(layers) segments; SIZE: below so many bytes. Results "
-           "are the same bits.",
+           "segments:K: K stretches of blocks, in backward first the inputs of a stretch's blocks "
+           "and then each block again; keep_attention: every block but attention's output; sqrt: "
+           "about sqrt(layers) segments; SIZE: below so many bytes. Results are the same bits.",
        .peer = "null",
        .why = "the plan takes it where it is needed, and as little as is needed",
        .aliases = {"gradient_checkpointing",

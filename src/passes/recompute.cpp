@@ -18,11 +18,21 @@ int layer_count(const Graph& graph) {
   return last + 1;
 }
 
+bool in_segments(const RecomputeOptions& options) {
+  using Policy = RecomputeOptions::Policy;
+  return options.policy == Policy::segments || options.policy == Policy::sqrt;
+}
+
 /// For each value whether backward may read it as it is.
 class KeepRule {
  public:
   KeepRule(const Graph& graph, const RecomputeOptions& options)
-      : graph_(graph), options_(options), forward_(graph), layers_(layer_count(graph)) {}
+      : graph_(graph), options_(options), forward_(graph) {
+    if (!in_segments(options)) return;
+    const int layers = layer_count(graph);
+    const bool root = options.policy == RecomputeOptions::Policy::sqrt;
+    output_kept_ = outputs_kept(layers, root ? std::lround(std::sqrt(layers)) : options.number);
+  }
 
   std::vector<bool> kept() {
     std::vector<bool> keep(forward_.producer.size(), true);
@@ -49,21 +59,14 @@ class KeepRule {
       case Policy::every:
         return forward_.crosses_layers[at(id)] || (node.layer + 1) % options_.number != 0;
       case Policy::segments:
-        return ends_segment(id, node.layer, options_.number);
       case Policy::sqrt:
-        return ends_segment(id, node.layer, std::lround(std::sqrt(layers_)));
+        return forward_.crosses_layers[at(id)] &&
+               output_kept_[static_cast<std::size_t>(node.layer)];
       case Policy::automatic:
       case Policy::limit:
         break;
     }
     internal_error("the planner has not chosen what to recompute");
-  }
-
-  bool ends_segment(ValueId id, int layer, std::int64_t segments) const {
-    const std::int64_t count = std::clamp<std::int64_t>(segments, 1, layers_);
-    const auto segment = [&](int l) { return l * count / layers_; };
-    return forward_.crosses_layers[at(id)] &&
-           (layer + 1 == layers_ || segment(layer) != segment(layer + 1));
   }
 
   /// Drops results of cheap ops whose operands backward holds in any case.
@@ -84,15 +87,15 @@ class KeepRule {
   const Graph& graph_;
   const RecomputeOptions& options_;
   ForwardValues forward_;
-  int layers_;
+  std::vector<bool> output_kept_;  ///< by layer; segments, sqrt
 };
 
 Graph run(Graph graph, const RecomputeOptions& options) {
   if (options.policy == RecomputeOptions::Policy::off) return graph;
-  const std::vector<bool> keep = options.policy == RecomputeOptions::Policy::limit
-                                     ? kept_under_limit(graph, options.number)
-                                     : KeepRule(graph, options).kept();
-  return with_clones(std::move(graph), keep);
+  const Kept kept = options.policy == RecomputeOptions::Policy::limit
+                        ? kept_under_limit(graph, options.number)
+                        : Kept{KeepRule(graph, options).kept(), in_segments(options)};
+  return with_clones(std::move(graph), kept);
 }
 
 }  // namespace

@@ -14,10 +14,11 @@ namespace snug {
 /// everything (off); all but norms and activations whose operands are kept anyway (cheap); only
 /// what crosses layers (every_block), the same and attention's results (keep_attention), in one
 /// layer of K (every:K, layers K-1, 2K-1, ... are recomputed), what crosses K segments of layers
-/// (segments:K; sqrt: K near the root of the number of layers), or as much as fits a number of
-/// bytes (limit, see recompute_limit.h). Bit-equal to the input graph.
-/// Needs `differentiated`; gives `recomputed`: a later merge of equal nodes would undo it.
-/// `automatic` must have been resolved before this pass runs.
+/// (segments:K; sqrt: K near the root of the number of layers), whose layers' outputs are
+/// recomputed first and then each layer on its own, or as much as fits a number of bytes (limit,
+/// see recompute_limit.h). Bit-equal to the input graph. Needs `differentiated`; gives
+/// `recomputed`: a later merge of equal nodes would undo it. `automatic` must have been resolved
+/// before this pass runs.
 Pass recompute_pass(const RecomputeOptions& options);
 
 /// Whether the planner is to choose.

@@ -1,55 +1,98 @@
 #include "passes/recompute_clones.h"
 
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "core/error.h"
+
 namespace snug {
 namespace {
+
+/// In the names of what is recomputed for a layer's output, and for its backward again.
+constexpr std::string_view kFirstSuffix = "/again/first";
 
 std::size_t at(ValueId id) { return static_cast<std::size_t>(id); }
 
 /// Rebuilds the node list with clones before their first reader in backward.
 class Cloner {
  public:
-  Cloner(Graph& graph, const std::vector<bool>& keep)
+  Cloner(Graph& graph, const Kept& kept)
       : graph_(graph),
-        keep_(keep),
-        old_(std::move(graph.nodes)),
-        producer_(keep_.size(), -1),
-        clone_(keep_.size(), kNoValue) {
-    for (std::size_t n = 0; n < old_.size(); ++n) {
-      if (old_[n].phase != Phase::forward) continue;
-      for (const ValueId id : old_[n].outputs) producer_[at(id)] = static_cast<std::int32_t>(n);
-    }
-  }
+        keep_(kept.values),
+        nested_(kept.nested),
+        forward_(graph),
+        old_(std::move(graph.nodes)) {}
 
   void run() {
     graph_.nodes.clear();
     graph_.nodes.reserve(old_.size());
-    for (const Node& original : old_) {
-      Node node = original;
+    for (std::size_t n = 0; n < old_.size(); ++n) {
+      Node node = old_[n];
       if (node.phase != Phase::forward) {
-        for (ValueId& id : node.inputs) id = available(id);
+        const bool enters = n == 0 || old_[n - 1].layer != node.layer;
+        if (nested_ && enters) prepare_layer(n);
+        for (ValueId& id : node.inputs) id = available(id, backward_);
       }
       graph_.nodes.push_back(std::move(node));
     }
   }
 
  private:
-  /// The value a backward node reads instead of `id`: itself when kept, else its clone.
-  ValueId available(ValueId id) {
-    if (!exists(id) || at(id) >= keep_.size() || keep_[at(id)]) return id;
-    if (!exists(clone_[at(id)])) clone(static_cast<std::size_t>(producer_[at(id)]));
-    return clone_[at(id)];
+  /// Clones that read each other: those of backward, or those that give one layer's outputs.
+  struct Scope {
+    std::map<ValueId, ValueId> clones;
+    std::string_view suffix = kRecomputedSuffix;
+  };
+
+  bool is_kept(ValueId id) const { return !exists(id) || at(id) >= keep_.size() || keep_[at(id)]; }
+  bool is_border(ValueId id) const { return nested_ && forward_.crosses_layers[at(id)]; }
+  const Node& producer(ValueId id) const {
+    return old_[static_cast<std::size_t>(forward_.producer[at(id)])];
   }
 
-  void clone(std::size_t position) {
-    Node node = old_[position];
+  /// Recomputes the borders that backward's nodes of the layer entered at `begin` will need, before
+  /// any of them runs and has results that would be alive meanwhile.
+  void prepare_layer(std::size_t begin) {
+    std::set<ValueId> seen;
+    for (std::size_t n = begin; n < old_.size() && old_[n].layer == old_[begin].layer; ++n) {
+      for (const ValueId id : old_[n].inputs) prepare(id, seen);
+    }
+  }
+
+  void prepare(ValueId id, std::set<ValueId>& seen) {
+    if (is_kept(id) || backward_.clones.contains(id) || !seen.insert(id).second) return;
+    if (is_border(id)) {
+      available(id, backward_);
+      return;
+    }
+    for (const ValueId in : producer(id).inputs) prepare(in, seen);
+  }
+
+  /// The value that a clone of `scope`, or a node of backward, reads instead of `id`: itself when
+  /// kept, else its clone.
+  ValueId available(ValueId id, Scope& scope) {
+    if (is_kept(id)) return id;
+    const bool border = is_border(id);
+    Scope& holder = border ? borders_ : scope;
+    if (!holder.clones.contains(id)) {
+      const Node& node = producer(id);
+      clone(node, border ? outputs_.try_emplace(node.layer, Scope{{}, kFirstSuffix}).first->second
+                         : scope);
+    }
+    return holder.clones.at(id);
+  }
+
+  void clone(Node node, Scope& scope) {
     node.phase = Phase::backward;
-    for (ValueId& id : node.inputs) id = available(id);
+    for (ValueId& id : node.inputs) id = available(id, scope);
     for (ValueId& out : node.outputs) {
       Value copy = graph_.value(out);
-      copy.name += kRecomputedSuffix;
-      if (exists(copy.base)) copy.base = available(copy.base);
+      Scope& holder = is_border(out) && !borders_.clones.contains(out) ? borders_ : scope;
+      copy.name = graph_.fresh_name(fmt::format("{}{}", copy.name, holder.suffix));
+      if (exists(copy.base)) copy.base = available(copy.base, scope);
       const ValueId cloned = graph_.add_value(std::move(copy));
-      clone_[at(out)] = cloned;
+      holder.clones[out] = cloned;
       out = cloned;
     }
     graph_.nodes.push_back(std::move(node));
@@ -57,9 +100,12 @@ class Cloner {
 
   Graph& graph_;
   const std::vector<bool>& keep_;
+  bool nested_;
+  ForwardValues forward_;
   std::vector<Node> old_;
-  std::vector<std::int32_t> producer_;
-  std::vector<ValueId> clone_;
+  Scope backward_;
+  Scope borders_;
+  std::map<int, Scope> outputs_;  ///< by layer
 };
 
 }  // namespace
@@ -82,8 +128,30 @@ ForwardValues::ForwardValues(const Graph& graph)
   }
 }
 
-Graph with_clones(Graph graph, const std::vector<bool>& keep) {
-  Cloner(graph, keep).run();
+std::vector<bool> outputs_kept(int layers, std::int64_t segments) {
+  const auto count = static_cast<int>(std::clamp<std::int64_t>(segments, 1, std::max(1, layers)));
+  // Segment j begins with j + 1 kept inputs: with at most `most` alive it has most - j layers.
+  int most = count;
+  while (count * most - count * (count - 1) / 2 < layers) ++most;
+  std::vector<int> lengths(static_cast<std::size_t>(count), 1);
+  for (int left = layers - count; left > 0; --left) {
+    int* shortest = nullptr;
+    for (int j = 0; j < count; ++j) {
+      int& length = lengths[static_cast<std::size_t>(j)];
+      if (length < most - j && (!shortest || length < *shortest)) shortest = &length;
+    }
+    ++*shortest;
+  }
+  std::vector<bool> kept;
+  for (const int length : lengths) {
+    kept.insert(kept.end(), static_cast<std::size_t>(length) - 1, false);
+    kept.push_back(true);
+  }
+  return kept;
+}
+
+Graph with_clones(Graph graph, const Kept& kept) {
+  Cloner(graph, kept).run();
   return graph;
 }
 

@@ -29,7 +29,8 @@ struct Unit {
   std::int64_t bytes = 0;  ///< of what others read
   double seconds = 0;      ///< of its nodes
   bool read = false;       ///< by backward
-  bool always = false;     ///< in every choice kept
+  bool always = false;     ///< kept in every choice of the trunk
+  bool pinned = false;     ///< and in every other
   std::vector<int> needs;  ///< units of its layer that its nodes read
   friend bool operator==(const Unit&, const Unit&) = default;
 };
@@ -99,7 +100,9 @@ class LayerReader {
   }
 
   void keep_always(Place place) {
-    if (place.unit >= 0) layers_[place.layer].units[at(place.unit)].always = true;
+    if (place.unit < 0) return;
+    Unit& unit = layers_[place.layer].units[at(place.unit)];
+    unit.always = unit.pinned = true;
   }
 
   void add_reads(const Node& node) {
@@ -259,6 +262,7 @@ RecomputeChoices::RecomputeChoices(const Graph& differentiated)
     : skeleton_(skeleton_of(differentiated)),
       always_(static_cast<std::size_t>(differentiated.value_count()), true) {
   std::map<int, Layer> layers = LayerReader(differentiated).read();
+  std::vector<Output> outputs;
   std::vector<std::pair<std::vector<Unit>, std::vector<Ranked>>> known;
   known.reserve(layers.size());
   for (auto& [index, layer] : layers) {
@@ -267,9 +271,15 @@ RecomputeChoices::RecomputeChoices(const Graph& differentiated)
     if (same == known.end()) {
       same = known.emplace(same, layer.units, Ranker(layer.units).run());
     }
+    Output& output = outputs.emplace_back();
     for (std::size_t u = 0; u < layer.units.size(); ++u) {
-      if (layer.units[u].always) continue;
-      for (const ValueId id : layer.values[u]) always_[at(id)] = false;
+      output.seconds += layer.units[u].seconds;
+      std::vector<ValueId>& values = layer.values[u];
+      if (!layer.units[u].always) {
+        for (const ValueId id : values) always_[at(id)] = false;
+      } else if (!layer.units[u].pinned) {
+        output.values.insert(output.values.end(), values.begin(), values.end());
+      }
     }
     int rank = 0;
     for (const Ranked& ranked : same->second) {
@@ -287,6 +297,7 @@ RecomputeChoices::RecomputeChoices(const Graph& differentiated)
     return a.layer > b.layer;
   });
   drop_dominated(last_layer, layers.size());
+  add_nested(outputs);
 }
 
 void RecomputeChoices::drop_dominated(int last_layer, std::size_t layers) {
@@ -304,22 +315,49 @@ void RecomputeChoices::drop_dominated(int last_layer, std::size_t layers) {
     least = bytes;
     best = choice;
   }
-  always_ = kept(best);
+  always_ = kept(best).values;
   steps_.erase(steps_.begin(), steps_.begin() + static_cast<std::ptrdiff_t>(best));
 }
 
-std::vector<bool> RecomputeChoices::kept(std::size_t choice) const {
-  // Units that nothing needs again are not ranked: kept or not, nothing is cloned for them.
-  std::vector<bool> keep = always_;
-  for (std::size_t s = 0; s < choice; ++s) {
-    for (const ValueId id : steps_[s].values) keep[at(id)] = true;
+void RecomputeChoices::add_nested(const std::vector<Output>& outputs) {
+  const auto layers = static_cast<int>(outputs.size());
+  const std::int64_t trunk = peak(0).activations;
+  // With fewer segments than this as much is alive at the peak, since they get longer.
+  int fewest = 1;
+  while (fewest * (fewest + 1) / 2 < layers) ++fewest;
+  for (int segments = fewest; segments < layers; ++segments) {
+    Nested choice;
+    const std::vector<bool> keeps = outputs_kept(layers, segments);
+    for (std::size_t l = 0; l < keeps.size(); ++l) {
+      if (keeps[l]) continue;
+      choice.seconds += outputs[l].seconds;
+      choice.values.insert(choice.values.end(), outputs[l].values.begin(), outputs[l].values.end());
+    }
+    // Layers need not be alike.
+    if (nested_.empty() || choice.seconds < nested_.back().seconds) {
+      nested_.push_back(std::move(choice));
+    }
   }
-  return keep;
+  if (!nested_.empty() && peak(0).activations >= trunk) nested_.clear();
+}
+
+Kept RecomputeChoices::kept(std::size_t choice) const {
+  // Units that nothing needs again are not ranked: kept or not, nothing is cloned for them.
+  Kept kept{always_, choice < nested_.size()};
+  if (kept.nested) {
+    for (const ValueId id : nested_[choice].values) kept.values[at(id)] = false;
+    return kept;
+  }
+  for (std::size_t s = 0; s < choice - nested_.size(); ++s) {
+    for (const ValueId id : steps_[s].values) kept.values[at(id)] = true;
+  }
+  return kept;
 }
 
 double RecomputeChoices::seconds(std::size_t choice) const {
-  double left = 0;
-  for (std::size_t s = choice; s < steps_.size(); ++s) left += steps_[s].seconds;
+  const std::size_t first = choice < nested_.size() ? 0 : choice - nested_.size();
+  double left = choice < nested_.size() ? nested_[choice].seconds : 0;
+  for (std::size_t s = first; s < steps_.size(); ++s) left += steps_[s].seconds;
   return left;
 }
 
@@ -329,12 +367,12 @@ LivePeak RecomputeChoices::peak(std::size_t choice) const {
 
 void refuse_limit(std::int64_t limit, std::int64_t tightest) {
   user_error(
-      "activation_checkpointing={}: with every block recomputed, activations still take {}. "
+      "activation_checkpointing={}: with all that helps recomputed, activations still take {}. "
       "Nearest, and the tightest that works: activation_checkpointing={}.",
       exact_bytes({limit}), binary_bytes(tightest), exact_bytes({tightest}));
 }
 
-std::vector<bool> kept_under_limit(const Graph& differentiated, std::int64_t limit) {
+Kept kept_under_limit(const Graph& differentiated, std::int64_t limit) {
   const RecomputeChoices choices(differentiated);
   const auto fits = [&](std::size_t c) { return choices.peak(c).activations <= limit; };
   if (!fits(0)) refuse_limit(limit, choices.peak(0).activations);

@@ -1,12 +1,14 @@
 #pragma once
 // Which values to recompute under a byte limit.
 //
-// The choices form one nested sequence: choice 0 keeps what crosses layers (and the last layer,
-// which is alive at the peak in any case, or more where that lowers the peak), the last keeps
-// everything, and each keeps one value (all results of one forward node) more than the one before.
-// The next value is the one that spares most time a byte, by nominal rates; equal layers share one
-// ranking, and among them later layers come first, since what they keep dies first in backward. As
-// the sequence is nested and a limit is answered by bisection over it, a larger limit never
+// The choices form one sequence. Its trunk is nested: its first choice keeps what crosses layers
+// (and the last layer, which is alive at the peak in any case, or more where that lowers the peak),
+// the last keeps everything, and each keeps one value (all results of one forward node) more than
+// the one before. The next value is the one that spares most time a byte, by nominal rates; equal
+// layers share one ranking, and among them later layers come first, since what they keep dies first
+// in backward. Before the trunk, where that lowers the peak, come choices that keep ever fewer of
+// the layers' outputs and recompute the rest first (Kept::nested). Each choice recomputes no more
+// than the one before it and a limit is answered by bisection over them, so a larger limit never
 // recomputes more.
 
 #include <cstdint>
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "ir/graph.h"
+#include "passes/recompute_clones.h"
 
 namespace snug {
 
@@ -31,9 +34,9 @@ class RecomputeChoices {
   /// Of a differentiated graph in which nothing is recomputed yet.
   explicit RecomputeChoices(const Graph& differentiated);
 
-  std::size_t count() const { return steps_.size() + 1; }
-  /// By value of the graph, for with_clones().
-  std::vector<bool> kept(std::size_t choice) const;
+  std::size_t count() const { return nested_.size() + steps_.size() + 1; }
+  /// For with_clones() of the graph.
+  Kept kept(std::size_t choice) const;
   /// What its clones take; 0 for the last choice.
   double seconds(std::size_t choice) const;
   LivePeak peak(std::size_t choice) const;
@@ -59,11 +62,21 @@ class RecomputeChoices {
     int rank = 0;  ///< in its layer's ranking
     std::vector<ValueId> values;
   };
-  /// Starts the sequence at the choice of the lowest peak.
+  /// Outputs of layers that are recomputed first, those of one layer more a choice back.
+  struct Nested {
+    double seconds = 0;
+    std::vector<ValueId> values;
+  };
+  /// What it takes to recompute a layer's output.
+  using Output = Nested;
+  /// Starts the trunk at the choice of the lowest peak.
   void drop_dominated(int last_layer, std::size_t layers);
+  /// Puts choices of lower peaks before it.
+  void add_nested(const std::vector<Output>& outputs);
 
   Graph skeleton_;  ///< the step without names and attributes
   std::vector<bool> always_;
+  std::vector<Nested> nested_;
   std::vector<Step> steps_;
 };
 
@@ -72,6 +85,6 @@ class RecomputeChoices {
 
 /// The values to keep so that activations take at most `limit` bytes. UserError naming the tightest
 /// limit that works when they cannot.
-std::vector<bool> kept_under_limit(const Graph& differentiated, std::int64_t limit);
+Kept kept_under_limit(const Graph& differentiated, std::int64_t limit);
 
 }  // namespace snug

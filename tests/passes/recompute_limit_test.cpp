@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <random>
 
 #include "core/bytes.h"
@@ -146,9 +147,66 @@ TEST(RecomputeLimit, RefusesWhatIsImpossibleAndNamesTheTightest) {
   }
 }
 
+TEST(RecomputeLimit, GoesBelowEveryBlockByRecomputingBlocksTwice) {
+  using Policy = RecomputeOptions::Policy;
+  const Graph graph = before(plain_case(12, 2, 8));
+  const Graph every_block = recomputed(graph, {Policy::every_block, 0});
+  const std::int64_t least = RecomputeChoices(graph).peak(0).activations;
+  // 12 layers' inputs, of which 5 are alive at a time when 5 are kept.
+  EXPECT_LE(least, live_peak(every_block).activations - 7 * std::int64_t{16 * 16 * 4});
+  const Graph tightest = recomputed(graph, recompute_under(least));
+  EXPECT_LE(live_peak(tightest).activations, least);
+  EXPECT_GT(recomputed_flops(tightest), recomputed_flops(every_block));
+  EXPECT_LE(recomputed_flops(tightest), recomputed_flops(every_block) + forward_flops(graph));
+}
+
+TEST(RecomputeSegments, HoldOneLayersValuesBesideBorders) {
+  using Policy = RecomputeOptions::Policy;
+  const Graph graph = before(plain_case(12, 2, 8));
+  constexpr std::int64_t kBorder = std::int64_t{2} * 8 * 16 * 4;
+  const std::int64_t one_layer =
+      live_peak(recomputed(graph, {Policy::every_block, 0})).activations - 12 * kBorder;
+  for (const auto& [segments, borders] : {std::pair{12, 12}, {8, 8}, {5, 5}, {4, 5}, {1, 12}}) {
+    EXPECT_LE(live_peak(recomputed(graph, {Policy::segments, segments})).activations,
+              one_layer + borders * kBorder)
+        << segments;
+  }
+}
+
+TEST(RecomputeSegments, AreOfTheLengthsThatHoldFewestBorders) {
+  for (int layers = 1; layers <= 9; ++layers) {
+    for (int segments = 1; segments <= layers; ++segments) {
+      // Every set of kept outputs is a number whose bits are the layers; the last is kept.
+      int fewest = layers;
+      const auto most_alive = [&](auto&& kept) {
+        int inputs = 1;
+        int since = 0;
+        int most = 0;
+        for (int l = 0; l < layers; ++l) {
+          most = std::max(most, inputs + since);
+          if (kept(l)) ++inputs;
+          since = kept(l) ? 0 : since + 1;
+        }
+        return most;
+      };
+      for (unsigned set = 0; set < (1U << layers); ++set) {
+        if (std::popcount(set) != segments || (set >> (layers - 1)) != 1) continue;
+        fewest = std::min(fewest, most_alive([&](int l) { return (set >> l & 1) == 1; }));
+      }
+      const std::vector<bool> kept = outputs_kept(layers, segments);
+      ASSERT_EQ(kept.size(), layers);
+      EXPECT_EQ(std::count(kept.begin(), kept.end(), true), segments);
+      EXPECT_TRUE(kept.back());
+      EXPECT_EQ(most_alive([&](int l) { return kept[static_cast<std::size_t>(l)]; }), fewest)
+          << layers << " in " << segments;
+    }
+  }
+}
+
 TEST(RecomputeLimit, GivesTheSameBits) {
-  const Graph graph = before(plain_case(3, 2, 6, true));
+  const Graph graph = before(plain_case(4, 2, 6, true));
   const RecomputeChoices choices(graph);
+  EXPECT_TRUE(choices.kept(0).nested);
   const std::int64_t least = choices.peak(0).activations;
   std::vector<std::vector<double>> plain;
   for (std::size_t choice = choices.count(); choice-- > 0;) {
