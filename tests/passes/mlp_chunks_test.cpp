@@ -31,12 +31,17 @@ ModelConfig small_config() {
   return config;
 }
 
-Settings settings_with(std::int64_t chunks, bool recompute) {
+Settings settings_with(std::int64_t chunks, const RecomputeOptions& recompute) {
   Settings settings;
   settings.optimizer.max_grad_norm = 1;
   settings.mlp_chunks.count = chunks;
-  if (recompute) settings.recompute.policy = RecomputeOptions::Policy::every_block;
+  settings.recompute = recompute;
   return settings;
+}
+
+Settings settings_with(std::int64_t chunks, bool recompute) {
+  using Policy = RecomputeOptions::Policy;
+  return settings_with(chunks, {recompute ? Policy::every_block : Policy::off, 0});
 }
 
 Graph step_graph(const Settings& settings, std::int64_t rows = 2) {
@@ -95,6 +100,12 @@ TEST(MlpChunks, InnerValuesExistForOneTileAtATime) {
   EXPECT_EQ(most_inner_rows(step_graph(settings_with(50, true))), 16);
 }
 
+TEST(MlpChunks, TilesEachRecomputationOfALayer) {
+  const RecomputeOptions one_segment{RecomputeOptions::Policy::segments, 1};
+  EXPECT_EQ(most_inner_rows(step_graph(settings_with(1, one_segment))), 64);
+  EXPECT_EQ(most_inner_rows(step_graph(settings_with(4, one_segment))), 16);
+}
+
 TEST(MlpChunks, LowersThePeak) {
   const std::int64_t whole = live_peak(step_graph(settings_with(1, true))).activations;
   const std::int64_t tiled = live_peak(step_graph(settings_with(4, true))).activations;
@@ -115,20 +126,46 @@ TEST(MlpChunks, WhatBackwardReadsIsKeptWhole) {
   }
 }
 
-TEST(MlpChunks, GivesTheSameStep) {
-  for (const bool recompute : {false, true}) {
-    const Results plain = play(step_graph(settings_with(1, recompute)));
-    const Results tiled = play(step_graph(settings_with(4, recompute)));
-    ASSERT_EQ(plain.size(), tiled.size());
-    for (const auto& [name, values] : plain) {
-      const auto& other = tiled.at(name);
-      ASSERT_EQ(values.size(), other.size()) << name;
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        // fp32 sums of 64 rows in 4 parts.
-        EXPECT_NEAR(values[i], other[i], 64 * 1.2e-7 * std::max(1.0, std::abs(values[i]))) << name;
-      }
+void expect_same_step(const Results& plain, const Results& tiled) {
+  ASSERT_EQ(plain.size(), tiled.size());
+  for (const auto& [name, values] : plain) {
+    const auto& other = tiled.at(name);
+    ASSERT_EQ(values.size(), other.size()) << name;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      // fp32 sums of 64 rows in 4 parts.
+      EXPECT_NEAR(values[i], other[i], 64 * 1.2e-7 * std::max(1.0, std::abs(values[i]))) << name;
     }
-    EXPECT_EQ(plain.at("metric/loss"), tiled.at("metric/loss"));
+  }
+  EXPECT_EQ(plain.at("metric/loss"), tiled.at("metric/loss"));
+}
+
+TEST(MlpChunks, GivesTheSameStep) {
+  using Policy = RecomputeOptions::Policy;
+  for (const RecomputeOptions& recompute :
+       {RecomputeOptions{Policy::off, 0}, {Policy::every_block, 0}, {Policy::segments, 1}}) {
+    expect_same_step(play(step_graph(settings_with(1, recompute))),
+                     play(step_graph(settings_with(4, recompute))));
+  }
+}
+
+TEST(MlpChunks, TilesAdaptersAndPackedWeights) {
+  for (const bool dora : {false, true}) {
+    for (const bool packed : {false, true}) {
+      const auto adapted = [&](std::int64_t chunks) {
+        Settings settings = settings_with(chunks, true);
+        settings.model.finetuning = FinetuningType::lora;
+        settings.lora.rank = 2;
+        settings.lora.dropout = 0.25;
+        settings.lora.targets = {"all-linear"};
+        settings.lora.dora = dora;
+        settings.quantization.load_in_4bit = packed && !dora;
+        settings.quantization.load_in_8bit = packed && dora;
+        return step_graph(settings);
+      };
+      EXPECT_EQ(most_inner_rows(adapted(1)), 64);
+      EXPECT_EQ(most_inner_rows(adapted(4)), 16) << dora << packed;
+      expect_same_step(play(adapted(1)), play(adapted(4)));
+    }
   }
 }
 

@@ -1,0 +1,32 @@
+#pragma once
+// Nodes run on some rows of their operands at a time.
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "ir/graph.h"
+#include "ir/op.h"
+
+namespace snug {
+
+/// How an operand follows when a node is run on some of its rows.
+enum class Follow : std::uint8_t { rows, whole, sum };
+
+/// How operand i of a node that can be tiled follows; nothing for other ops.
+std::optional<Follow> operand_follows(Op op, std::size_t i);
+
+/// Nodes that are tiled together, as positions in program order, and the rows of all operands and
+/// results that follow by rows.
+struct RowBlock {
+  std::vector<std::size_t> nodes;
+  std::int64_t rows = 0;
+};
+
+/// Replaces a block by its tiles of `rows` rows each, one after the other. Results by rows
+/// that others read are written together into whole ones; sums over rows add up over the tiles,
+/// rounded stochastically (of `seed`) where they are bf16. Leaves the graph as it is when a node
+/// between the block's both needs the block and feeds it.
+void tile_rows(Graph& graph, const RowBlock& block, std::int64_t rows, std::int64_t seed);
+
+}  // namespace snug
