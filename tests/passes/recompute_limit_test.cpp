@@ -153,7 +153,7 @@ TEST(RecomputeLimit, GoesBelowEveryBlockByRecomputingBlocksTwice) {
   const Graph every_block = recomputed(graph, {Policy::every_block, 0});
   const std::int64_t least = RecomputeChoices(graph).peak(0).activations;
   // 12 layers' inputs, of which 5 are alive at a time when 5 are kept.
-  EXPECT_LE(least, live_peak(every_block).activations - 7 * std::int64_t{16 * 16 * 4});
+  EXPECT_LE(least, live_peak(every_block).activations - std::int64_t{7} * 16 * 16 * 4);
   const Graph tightest = recomputed(graph, recompute_under(least));
   EXPECT_LE(live_peak(tightest).activations, least);
   EXPECT_GT(recomputed_flops(tightest), recomputed_flops(every_block));
