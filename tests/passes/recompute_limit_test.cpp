@@ -51,8 +51,8 @@ Case random_case(std::mt19937& random) {
     return std::uniform_int_distribution<int>(low, high)(random);
   };
   Case c = plain_case(between(1, 6), between(1, 3), between(2, 40), between(0, 1) == 1);
-  c.config.hidden_size = 8 * between(1, 4);
-  c.config.intermediate_size = 8 * between(1, 12);
+  c.config.hidden_size = std::int64_t{8} * between(1, 4);
+  c.config.intermediate_size = std::int64_t{8} * between(1, 12);
   c.config.vocab_size = between(8, 200);
   c.config.attention_bias = between(0, 1) == 1;
   c.settings.precision.bf16 = between(0, 1) == 1;
