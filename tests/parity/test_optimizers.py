@@ -146,6 +146,40 @@ def test_8bit_adam_stays_near_adam(update, rule, shape):
     assert free_run(update, "adamw_torch", shape)[0] < 1e-7
 
 
+def uneven(shape, steps, sigma, seed):
+    """Gradients whose rows and columns differ in size as exp(sigma N(0, 1)), and elements by half as much."""
+    p, gradients = problem(shape, steps, seed)
+    generator = torch.Generator().manual_seed(seed + 1000)
+    rows, columns, elements = (torch.randn(*size, generator=generator) for size in ((shape[0], 1), (1, shape[1]), shape))
+    size = (sigma * (rows + columns) + sigma / 2 * elements).exp()
+    return p, [size * g for g in gradients]
+
+
+def uneven_run(update, rule, sigma, seed):
+    """What all weights are off after 100 updates, relative to what fp32 Adam moved them; the most a weight is, in lr."""
+    start, gradients = uneven((64, 1024), 100, sigma, seed)
+    (*_, ours), _ = update(start, gradients, 1, f"optim={rule}", *EIGHT)
+    p, m, v = start, torch.zeros_like(start), torch.zeros_like(start)
+    for t, g in enumerate(gradients, 1):
+        p, m, v = adam_fp32(p, m, v, g, t)
+    return ((ours - p).norm() / (p - start).norm()).item(), ((ours - p).abs().max() / 1e-3).item()
+
+
+def test_the_root_of_v_survives_uneven_gradients(update, record_property):
+    """A code of v below its map's smallest step reads as 0, and the update as m / eps; of the root, far later."""
+    figures = {}
+    for sigma in (0.4, 1.0):
+        for rule in ("adamw_bnb_8bit", "adamw_8bit"):
+            runs = [uneven_run(update, rule, sigma, seed) for seed in (0, 1)]
+            figures[sigma, rule] = [sum(run[0] for run in runs) / 2, max(run[1] for run in runs)]
+            record_property(f"{rule} {sigma}", figures[sigma, rule])
+            print(f"log-sigma {sigma}, {rule}: off by {figures[sigma, rule][0]:.3f}, a weight by {figures[sigma, rule][1]:.1f} lr")
+    # A weight moves by at most about lr an update, 100 in all.
+    assert figures[1.0, "adamw_bnb_8bit"][1] > 100
+    assert figures[1.0, "adamw_8bit"][1] < 100
+    assert figures[1.0, "adamw_8bit"][0] < 0.25 * figures[1.0, "adamw_bnb_8bit"][0]
+
+
 def test_8bit_adam_stays_near_bitsandbytes(update):
     p, gradients = problem((64, 1024), 10)
     expected, made = theirs(lambda ps: bnb.optim.AdamW8bit(ps, lr=1e-3, weight_decay=0.1), p, gradients)
