@@ -16,6 +16,7 @@ std::size_t at(ValueId id) { return static_cast<std::size_t>(id); }
 struct Pending {
   ValueId sum = kNoValue;
   bool owned = false;  ///< nothing else reads the sum: it may be added to in place
+  int parts = 0;       ///< contributions so far
 };
 
 class Differentiator {
@@ -132,7 +133,14 @@ class Differentiator {
         parameter == nullptr ? graph_.value(value).type.dtype : options_.gradient_dtype;
     return {{"dtype", std::string(name_of(type))},
             {"seed", options_.seed},
-            {"stream", static_cast<std::int64_t>(stream_hash(gradient_name(value)))}};
+            {"stream", static_cast<std::int64_t>(stream_hash(stream_name(value)))}};
+  }
+
+  /// Each contribution is rounded with random numbers of its own.
+  std::string stream_name(ValueId value) const {
+    const int parts = pending_[at(value)].parts;
+    return parts == 0 ? gradient_name(value)
+                      : fmt::format("{}/part{}", gradient_name(value), parts);
   }
 
   std::string gradient_name(ValueId value) const {
@@ -153,7 +161,7 @@ class Differentiator {
     ValueId part = all[i];
     if (took) {
       rename_fresh(part, gradient_name(value));
-      pending = {part, true};
+      pending = {part, true, pending.parts + 1};
       return;
     }
     // Made by this rule for this operand alone, and not a view of something else.
@@ -172,7 +180,7 @@ class Differentiator {
       owned = true;
     }
     if (owned) rename_fresh(part, gradient_name(value));
-    pending = {part, owned};
+    pending = {part, owned, pending.parts + 1};
   }
 
   /// In the parameters' gradient type and in a place of its own.

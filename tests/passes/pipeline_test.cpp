@@ -5,7 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+
 #include "core/error.h"
+#include "core/settings_load.h"
 #include "ir/builder.h"
 #include "ir/text.h"
 #include "model/shapes.h"
@@ -98,6 +102,37 @@ TEST(Pipeline, PassesThatAreOffChangeNothing) {
   differentiated.facts.insert(std::string(facts::kDifferentiated));
   Graph after = run_passes(differentiated, {recompute_pass({})}, nullptr);
   EXPECT_EQ(after.nodes.size(), before.nodes.size());
+}
+
+/// How often each stream is drawn from to round, over the nodes of a program.
+std::map<std::int64_t, std::vector<std::string>> readers_of_streams(const Graph& graph) {
+  const ValueId draw = graph.find("scalar/draw");
+  std::map<std::int64_t, std::vector<std::string>> readers;
+  for (const Node& node : graph.nodes) {
+    if (std::count(node.inputs.begin(), node.inputs.end(), draw) == 0) continue;
+    readers[node.attributes.integer("stream")].push_back(graph.value(node.outputs[0]).name);
+  }
+  return readers;
+}
+
+TEST(Pipeline, NoTwoRoundingsOfAProgramDrawTheSameNumbers) {
+  ModelConfig config = shape_config("tiny");
+  config.num_hidden_layers = 2;
+  config.vocab_size = 64;
+  config.tie_word_embeddings = true;
+  Settings settings = make_settings(std::vector<Assignment>{
+      from_command_line("master_weights", "none"), from_command_line("mlp_chunks", "2"),
+      from_command_line("activation_checkpointing", "true")});
+  const StepModule module =
+      compile_step(config, {.rows = 2, .lengths = {32}, .accumulate = true}, settings, nullptr);
+  std::size_t streams = 0;
+  for (const Program& program : module.programs) {
+    for (const auto& [stream, readers] : readers_of_streams(program.graph)) {
+      EXPECT_EQ(readers.size(), 1) << program.name << ": " << readers[0] << ", " << readers.back();
+      ++streams;
+    }
+  }
+  EXPECT_GT(streams, 2 * module.parameters.size());
 }
 
 }  // namespace
