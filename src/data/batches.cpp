@@ -117,6 +117,7 @@ void fill_micro_batch(const Dataset& dataset, std::span<const std::int64_t> rows
     inputs.positions[t] = 0;
     inputs.doc_start[t] = static_cast<std::int32_t>(t);
   }
+  std::fill(inputs.rows.begin(), inputs.rows.end(), -1);
   check(rows.size() * static_cast<std::size_t>(length) <= tokens,
         "{} rows of {} tokens in a micro-batch of {}", rows.size(), length, tokens);
   for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -127,11 +128,13 @@ void fill_micro_batch(const Dataset& dataset, std::span<const std::int64_t> rows
     std::copy(labels.begin(), labels.end(),
               inputs.labels.begin() + static_cast<std::ptrdiff_t>(begin));
     const auto documents = dataset.documents(rows[r]);
+    const auto numbers = dataset.document_numbers(rows[r]);
     for (std::size_t t = 0, d = 0; t < ids.size(); ++t) {
       if (d + 1 < documents.size() && static_cast<std::int64_t>(t) == documents[d + 1]) ++d;
       const auto first = static_cast<std::size_t>(documents[d]);
       inputs.positions[begin + t] = static_cast<std::int32_t>(t - first);
       inputs.doc_start[begin + t] = static_cast<std::int32_t>(begin + first);
+      if (!inputs.rows.empty()) inputs.rows[begin + t] = numbers[d];
     }
   }
 }

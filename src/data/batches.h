@@ -36,12 +36,14 @@ class EpochOrder {
   std::uint64_t seed_;
 };
 
-/// The four inputs of a micro-batch program, each of rows x length tokens.
+/// The inputs of a micro-batch program, each of rows x length tokens.
 struct MicroBatchInputs {
   std::span<std::int32_t> ids;
   std::span<std::int32_t> labels;
   std::span<std::int32_t> positions;
   std::span<std::int32_t> doc_start;
+  /// The document a token is of, by Dataset::document_numbers(); -1 for padding. Empty: not wanted.
+  std::span<std::int32_t> rows{};
 };
 
 /// Writes `rows` (at most as many as the micro-batch holds) padded to `length` tokens each. Padding

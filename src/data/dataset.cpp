@@ -37,10 +37,11 @@ TokenRow tokenize(const TokenRow& row, const Tokenizer&, const TokenRules&) { re
 
 }  // namespace
 
-std::span<const std::int32_t> Dataset::documents(std::int64_t row) const {
+std::span<const std::int32_t> Dataset::of_row(const std::vector<std::int32_t>& documents,
+                                              std::int64_t row) const {
   const auto begin = static_cast<std::size_t>(document_begins_[static_cast<std::size_t>(row)]);
   const auto end = static_cast<std::size_t>(document_begins_[static_cast<std::size_t>(row) + 1]);
-  return std::span(documents_).subspan(begin, end - begin);
+  return std::span(documents).subspan(begin, end - begin);
 }
 
 std::int64_t Dataset::length(std::int64_t row) const {
@@ -74,6 +75,7 @@ void Dataset::add(const TokenRow& row, const TokenRules& rules) {
   ids_.insert(ids_.end(), row.ids.begin(), row.ids.begin() + length);
   labels_.insert(labels_.end(), shifted.begin(), shifted.end());
   documents_.push_back(0);
+  document_numbers_.push_back(static_cast<std::int32_t>(size()));
   close_row();
   ++counts_.rows;
   counts_.tokens += length;
@@ -87,6 +89,8 @@ void Dataset::append(const Dataset& from, std::span<const std::int64_t> rows) {
     for (const std::int32_t document : from.documents(row)) {
       documents_.push_back(static_cast<std::int32_t>(begin) + document);
     }
+    const auto numbers = from.document_numbers(row);
+    document_numbers_.insert(document_numbers_.end(), numbers.begin(), numbers.end());
     const auto ids = from.ids(row);
     const auto labels = from.labels(row);
     ids_.insert(ids_.end(), ids.begin(), ids.end());

@@ -38,7 +38,13 @@ class Dataset {
   /// labels(row)[t] is the token to predict after t, -100 where none is.
   std::span<const std::int32_t> labels(std::int64_t row) const { return cut(labels_, row); }
   /// The first tokens of the row's documents, counted from the row's first token; ascending from 0.
-  std::span<const std::int32_t> documents(std::int64_t row) const;
+  std::span<const std::int32_t> documents(std::int64_t row) const {
+    return of_row(documents_, row);
+  }
+  /// Which row each document was when it was read: packing does not change it.
+  std::span<const std::int32_t> document_numbers(std::int64_t row) const {
+    return of_row(document_numbers_, row);
+  }
   std::int64_t length(std::int64_t row) const;
   std::int64_t label_count(std::int64_t row) const;
   const DatasetCounts& counts() const { return counts_; }
@@ -56,11 +62,14 @@ class Dataset {
 
  private:
   std::span<const std::int32_t> cut(const std::vector<std::int32_t>& from, std::int64_t row) const;
+  std::span<const std::int32_t> of_row(const std::vector<std::int32_t>& documents,
+                                       std::int64_t row) const;
   void close_row();
   std::vector<std::int32_t> ids_;
   std::vector<std::int32_t> labels_;
   std::vector<std::int64_t> begins_{0};
   std::vector<std::int32_t> documents_;           ///< of all rows, as documents() gives them
+  std::vector<std::int32_t> document_numbers_;    ///< beside documents_
   std::vector<std::int64_t> document_begins_{0};  ///< of each row in documents_
   DatasetCounts counts_;
 };

@@ -43,16 +43,14 @@ void StepRunner::set_scalars(double learning_rate, std::int64_t applied, std::in
 void StepRunner::fill(std::int32_t program, const Dataset& data, std::span<const std::int64_t> rows,
                       std::int64_t length) {
   const auto input = [&](const char* name) { return executor_.value<std::int32_t>(program, name); };
+  // Whose a token is: what is drawn for it depends on no micro-batch and no packing.
+  const bool numbered = executor_.plan().has_location(program, "input/rows");
   fill_micro_batch(data, rows, length,
-                   {input("input/ids"), input("input/labels"), input("input/positions"),
-                    input("input/doc_start")});
-  if (!executor_.plan().has_location(program, "input/rows")) return;
-  // Whose a token is, by its row in the data: what is drawn for it depends on no micro-batch.
-  const auto numbers = input("input/rows");
-  for (std::size_t t = 0; t < numbers.size(); ++t) {
-    const std::size_t slot = t / static_cast<std::size_t>(length);
-    numbers[t] = slot < rows.size() ? static_cast<std::int32_t>(rows[slot]) : -1;
-  }
+                   {.ids = input("input/ids"),
+                    .labels = input("input/labels"),
+                    .positions = input("input/positions"),
+                    .doc_start = input("input/doc_start"),
+                    .rows = numbered ? input("input/rows") : std::span<std::int32_t>()});
 }
 
 void StepRunner::read_outcome(std::int32_t program, StepOutcome& outcome) const {

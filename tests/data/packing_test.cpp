@@ -64,13 +64,14 @@ TEST(Packing, DocumentsHavePositionsOfTheirOwnAndDoNotSeeEachOther) {
   EXPECT_EQ(packed.counts().rows, 3);
   EXPECT_EQ(packed.counts().longest, 8);
   EXPECT_EQ(packed.counts().trained_tokens, rows.counts().trained_tokens);
-  std::vector<std::int32_t> ids(10), labels(10), positions(10), starts(10);
+  std::vector<std::int32_t> ids(10), labels(10), positions(10), starts(10), numbers(10);
   const std::int64_t row = 0;
-  fill_micro_batch(packed, std::span(&row, 1), 10, {ids, labels, positions, starts});
+  fill_micro_batch(packed, std::span(&row, 1), 10, {ids, labels, positions, starts, numbers});
   EXPECT_THAT(ids, ElementsAre(4, 5, 6, 7, 8, 1, 2, 3, 0, 0));
   EXPECT_THAT(labels, ElementsAre(5, 6, 7, 8, -100, 2, 3, -100, -100, -100));
   EXPECT_THAT(positions, ElementsAre(0, 1, 2, 3, 4, 0, 1, 2, 0, 0));
   EXPECT_THAT(starts, ElementsAre(0, 0, 0, 0, 0, 5, 5, 5, 8, 9));
+  EXPECT_THAT(numbers, ElementsAre(1, 1, 1, 1, 1, 0, 0, 0, -1, -1));
 }
 
 TEST(Packing, LabelsAreCountedAsInRowsApart) {
