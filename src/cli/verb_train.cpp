@@ -23,6 +23,7 @@ int run_train(const Command& command, Console& console) {
                                    {"tokens", result.tokens},
                                    {"tokens_per_second", result.tokens_per_second()},
                                    {"planned_peak_bytes", result.planned_peak_bytes},
+                                   {"played_peak_bytes", result.played_peak_bytes},
                                    {"used_peak_bytes", result.used_peak_bytes},
                                    {"peak_rss_bytes", result.peak_rss_bytes},
                                    {"rows", rows.rows},

@@ -16,6 +16,7 @@
 #include "io/file.h"
 #include "passes/precision.h"
 #include "plan/recipe_text.h"
+#include "train/played.h"
 #include "train/weights.h"
 
 namespace snug {
@@ -220,6 +221,9 @@ TrainResult Trainer::run() {
   result_.steps = at_.trainer.global_step;
   result_.planned_peak_bytes = recipe_->plan.arena(Space::device).bytes;
   result_.used_peak_bytes = executor_->used_peak(Space::device);
+  const PlayedPart played = played_part(*recipe_, *executor_);
+  result_.played_peak_bytes = played.peak_bytes;
+  result_.absent_lengths = played.absent_lengths;
   result_.peak_rss_bytes = peak_resident_bytes();
   result_.output_dir = output_;
   print_end(result_);

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/settings.h"
 #include "train/checkpoint.h"
@@ -25,6 +26,10 @@ struct TrainResult {
   std::int64_t tokens = 0;
   std::int64_t planned_peak_bytes = 0;
   std::int64_t used_peak_bytes = 0;
+  /// Of the programs that were played, by the plan; less than planned_peak_bytes where no batch
+  /// came of a length (absent_lengths) that needs more.
+  std::int64_t played_peak_bytes = 0;
+  std::vector<std::int64_t> absent_lengths;
   std::int64_t peak_rss_bytes = 0;
   std::filesystem::path output_dir;
   int signal = 0;  ///< that stopped it after a finished, saved step; else 0

@@ -1,6 +1,7 @@
 // What a run prints before and after its steps.
 
 #include "core/settings_load.h"
+#include "core/settings_table.h"
 #include "core/text.h"
 #include "data/packing.h"
 #include "model/config.h"
@@ -10,6 +11,19 @@
 #include "train/trainer.h"
 
 namespace snug {
+namespace {
+
+/// How the base of the adapters was asked to be quantised: an adapter's folder does not say it.
+std::string asked_quantization(const Settings& settings) {
+  std::string text;
+  for (const char* key : {"load_in_4bit", "load_in_8bit", "bnb_4bit_use_double_quant"}) {
+    if (!settings.is_set(key)) continue;
+    text += fmt::format(" {}={}", key, find_setting(key).row->field.print(settings));
+  }
+  return text;
+}
+
+}  // namespace
 
 void Trainer::print_header() const {
   const Target& target = recipe_->plan.target;
@@ -58,10 +72,18 @@ void Trainer::print_end(const TrainResult& result) const {
   out << fmt::format("memory: planned {} · used {} · process at most {}\n",
                      binary_bytes(result.planned_peak_bytes), binary_bytes(result.used_peak_bytes),
                      binary_bytes(result.peak_rss_bytes));
+  if (result.played_peak_bytes < result.planned_peak_bytes) {
+    out << fmt::format("  the rest is for batches padded to {} tokens, of which none came\n",
+                       fmt::join(result.absent_lengths, ", "));
+  }
   const std::string folder = result.output_dir.string();
   if (result.signal == 0) {
-    out << fmt::format("model: {}\n  snug generate model={} prompt=\"...\"\n", folder, folder);
-    if (data_.eval.size() > 0) out << fmt::format("  snug eval model={} data=...\n", folder);
+    const std::string base = asked_quantization(settings_);
+    out << fmt::format("model: {}\n  snug generate model={}{} prompt=\"...\"\n", folder, folder,
+                       base);
+    if (data_.eval.size() > 0) {
+      out << fmt::format("  snug eval model={}{} data=...\n", folder, base);
+    }
   }
   out << fmt::format("  snug train {}/config.yaml output_dir={} resume_from_checkpoint=true\n",
                      folder, folder);

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -36,6 +37,10 @@ struct Outcome {
   std::map<std::string, std::vector<std::byte>> tensors;  // what the run saved
   std::string refusal;                                    // why it did not run
 };
+
+// Of a step: 4 rows of 9 to 32 tokens, 3 of each ignored.
+constexpr double kFewestLabels = 4 * 6;
+constexpr double kMostLabels = 4 * 29;
 
 class Matrix : public ::testing::Test {
  protected:
@@ -80,15 +85,13 @@ class Matrix : public ::testing::Test {
     Set changed;
     bool reordered = false;
     double noise = 1e-5;
-    double curve = 0;
     for (const std::size_t t : set) {
       noise = std::max(noise, all_[t].noise);
       if (all_[t].equality == Equality::reordered) reordered = true;
       if (all_[t].equality != Equality::changed) continue;
       changed.push_back(t);
-      curve += all_[t].curve;
     }
-    if (changed == set) return check_curve(set, curve);
+    if (changed == set) return check_curve(set);
     const Outcome& want = outcome(changed);
     EXPECT_TRUE(want.refusal.empty())
         << name_of_set(set) << " runs, but not " << name_of_set(changed) << ": " << want.refusal;
@@ -97,23 +100,82 @@ class Matrix : public ::testing::Test {
       EXPECT_TRUE(got.tensors == want.tensors) << name_of_set(set) << ": saved tensors differ";
       return '=';
     }
+    double moved = 0;  // by all updates so far, up and down
     for (std::size_t i = 0; i < want.losses.size(); ++i) {
-      EXPECT_NEAR(got.losses[i], want.losses[i], noise * want.losses[i])
+      if (i > 0) moved += std::abs(want.losses[i] - want.losses[i - 1]);
+      const double forward = i == 0 ? 0 : forward_of(set);  // weights are equal at first
+      EXPECT_NEAR(
+          got.losses[i], want.losses[i],
+          (noise + forward) * want.losses[i] + static_cast<double>(i) * rounding_of(set) * moved)
           << name_of_set(set) << ", step " << i + 1;
     }
     return '~';
   }
 
-  char check_curve(const Set& set, double curve) {
-    const Outcome& plain = outcome({});
+  /// What forward's roundings to nearest leave of a token's loss, once weights differ at all: some
+  /// ten results of each of three layers, independent of each other and of other tokens, in the
+  /// mean over the labels.
+  double forward_of(const Set& set) const {
+    double rounding = 0;
+    for (const std::size_t t : set) rounding = std::max(rounding, all_[t].rounding);
+    return rounding / 2 * std::sqrt(30.0 / kFewestLabels);
+  }
+
+  /// The share of one update that its roundings may take away or add: each part of a gradient is
+  /// rounded when it is added to the others, and the weight once. To first order the updates so far
+  /// differ by no more than the sum of these shares, and the loss by that share of what they moved.
+  double rounding_of(const Set& set) const {
+    double rounding = 0;
+    int parts = 1;
+    for (const std::size_t t : set) {
+      rounding = std::max(rounding, all_[t].rounding);
+      parts *= all_[t].parts;
+    }
+    // A gradient's sum over the labels in fp32, of terms that mostly cancel.
+    constexpr double kSum = 0x1p-24 * kMostLabels;
+    return rounding * (parts + 1) + kSum;
+  }
+
+  /// What a curve is held to: the plain run, unless members name a technique they stand beside;
+  /// then the same set with that one in their place.
+  struct Curve {
+    Set reference;
+    double share = 0;  ///< of what the reference run moves
+  };
+  Curve curve_of(const Set& set) const {
+    Curve plain;
+    Curve beside;
+    for (const std::size_t t : set) {
+      plain.share += all_[t].curve;
+      std::size_t member = t;
+      if (all_[t].reference != nullptr) {
+        const auto named = std::find_if(all_.begin(), all_.end(), [&](const Technique& other) {
+          return std::string_view(other.name) == all_[t].reference;
+        });
+        member = static_cast<std::size_t>(named - all_.begin());
+        beside.share += all_[t].curve;
+      }
+      beside.reference.push_back(member);
+    }
+    std::sort(beside.reference.begin(), beside.reference.end());
+    return beside.share > 0 ? beside : plain;
+  }
+
+  char check_curve(const Set& set) {
+    const Curve curve = curve_of(set);
+    const Outcome& reference = outcome(curve.reference);
     const Outcome& got = outcome(set);
-    const double gain = plain.losses.front() - plain.losses.back();
-    EXPECT_GT(gain, 0);
+    double moved = 0;
+    for (const double loss : reference.losses) {
+      moved = std::max(moved, std::abs(loss - reference.losses.front()));
+    }
     // Several that are trained at rates of their own: together they must not diverge.
     const double slack = set.size() == 1 ? 1.0 : 1.1;
     EXPECT_LT(got.losses.back(), slack * got.losses.front())
         << name_of_set(set) << " does not learn";
-    EXPECT_NEAR(got.losses.back(), plain.losses.back(), curve * gain) << name_of_set(set);
+    const double start = std::abs(got.losses.front() - reference.losses.front());
+    EXPECT_NEAR(got.losses.back(), reference.losses.back(), curve.share * moved + start)
+        << name_of_set(set) << " beside " << name_of_set(curve.reference);
     return 'c';
   }
 
@@ -151,7 +213,12 @@ class Matrix : public ::testing::Test {
     try {
       Trainer trainer(make_settings(assignments), {talk, false});
       const TrainResult trained = trainer.run();
-      EXPECT_EQ(trained.used_peak_bytes, trained.planned_peak_bytes) << name_of_set(set);
+      // A short length may need more than the longest under a limit of activations; where no batch
+      // of it came, what was planned for those that came is used.
+      EXPECT_EQ(trained.used_peak_bytes, trained.played_peak_bytes) << name_of_set(set);
+      if (trained.absent_lengths.empty()) {
+        EXPECT_EQ(trained.used_peak_bytes, trained.planned_peak_bytes) << name_of_set(set);
+      }
     } catch (const UserError& error) {
       EXPECT_FALSE(fs::exists(output / "metrics.jsonl")) << name_of_set(set) << " began to run";
       result.refusal = error.what();
@@ -171,6 +238,53 @@ class Matrix : public ::testing::Test {
     return result;
   }
 
+  /// The matrix as a Markdown table, columns by the rows' numbers.
+  std::string markdown(const std::vector<std::string>& cells) const {
+    std::string head = "| | technique | class |";
+    std::string rule = "|--:|---|---|";
+    std::string rows;
+    for (std::size_t i = 0; i < all_.size(); ++i) {
+      head += fmt::format(" {} |", i + 1);
+      rule += ":-:|";
+      rows += fmt::format("| {} | {} | {} |", i + 1, all_[i].name, class_of(all_[i]));
+      for (const char cell : cells[i]) rows += fmt::format(" {} |", cell == '.' ? ' ' : cell);
+      rows += "\n";
+    }
+    return head + "\n" + rule + "\n" + rows;
+  }
+
+  static const char* class_of(const Technique& technique) {
+    switch (technique.equality) {
+      case Equality::exact:
+        return "exact";
+      case Equality::reordered:
+        return "reordered";
+      case Equality::changed:
+        return "changed";
+    }
+    return "";
+  }
+
+  /// docs/techniques.md holds the matrix; SNUG_UPDATE_GOLDEN=1 writes it there.
+  static void check_page(const std::string& matrix) {
+    constexpr std::string_view kBegin = "<!-- matrix -->\n";
+    constexpr std::string_view kEnd = "<!-- end of matrix -->\n";
+    const fs::path page =
+        fs::path(SNUG_TEST_DATA).parent_path().parent_path() / "docs" / "techniques.md";
+    std::stringstream read;
+    read << std::ifstream(page).rdbuf();
+    const std::string text = read.str();
+    const std::size_t begin = text.find(kBegin);
+    const std::size_t end = text.find(kEnd);
+    ASSERT_TRUE(begin < end && end != std::string::npos) << page << " has no place for the matrix";
+    const std::size_t from = begin + kBegin.size();
+    if (std::getenv("SNUG_UPDATE_GOLDEN") != nullptr) {
+      std::ofstream(page) << text.substr(0, from) << matrix << text.substr(end);
+    }
+    EXPECT_EQ(text.substr(from, end - from), matrix)
+        << page << " shows another matrix; SNUG_UPDATE_GOLDEN=1 writes this one";
+  }
+
   const fs::path folder_ =
       fs::path(::testing::TempDir()) / fmt::format("snug_technique_matrix_{}", getpid());
   const std::vector<Technique> all_ = testing::techniques();
@@ -187,9 +301,6 @@ TEST_F(Matrix, EveryPairAndLargerSets) {
     }
   }
   for (std::size_t i = 0; i < count; ++i) std::printf("%-24s %s\n", all_[i].name, cells[i].c_str());
-  std::printf(
-      "= bit-equal, ~ reordered within the bound, c changed on its curve, r refused, . one of "
-      "a kind\n");
   std::mt19937 random(20);
   constexpr int kSets = 200;
   int ran = 0;
@@ -209,8 +320,11 @@ TEST_F(Matrix, EveryPairAndLargerSets) {
     ++tally[check_set(set)];
   }
   EXPECT_EQ(ran, kSets);
-  std::printf("%d larger sets: %d bit-equal, %d reordered, %d changed, %d refused\n", ran,
-              tally['='], tally['~'], tally['c'], tally['r']);
+  const std::string sets =
+      fmt::format("{} larger sets: {} bit-equal, {} reordered, {} changed, {} refused", ran,
+                  tally['='], tally['~'], tally['c'], tally['r']);
+  std::printf("%s\n", sets.c_str());
+  check_page(markdown(cells) + "\n" + sets + ".\n");
 }
 
 }  // namespace
