@@ -9,7 +9,9 @@
 #include "core/text.h"
 #include "data/batches.h"
 #include "data/packing.h"
+#include "io/adapter_files.h"
 #include "io/model_files.h"
+#include "plan/recipe_text.h"
 #include "train/generator.h"
 #include "train/run_setup.h"
 
@@ -154,6 +156,29 @@ std::map<std::string, TypeSum> sums_by_type(const ModelSource& model) {
   return sums;
 }
 
+/// An adapter's numbers and bytes.
+struct AdapterSum {
+  std::int64_t parameters = 0;
+  std::int64_t bytes = 0;
+};
+
+AdapterSum sum_of(const AdapterWeights& adapter) {
+  AdapterSum sum;
+  for (const TensorView& view : adapter.file().tensors()) {
+    std::int64_t elements = 1;
+    for (const std::int64_t size : view.shape) elements *= size;
+    sum.parameters += elements;
+    sum.bytes += static_cast<std::int64_t>(view.bytes.size());
+  }
+  return sum;
+}
+
+/// `nf4, double quantised` of weights that are stored so.
+std::string stored_text(const StoredQuantization& stored) {
+  return fmt::format("{}{}", name_of(stored.format),
+                     stored.double_quant ? ", double quantised" : "");
+}
+
 Json model_json(const ModelSource& model, const std::map<std::string, TypeSum>& sums) {
   const ModelConfig& config = model.config;
   Json json = {{"schema", 1},
@@ -173,16 +198,35 @@ Json model_json(const ModelSource& model, const std::map<std::string, TypeSum>& 
   for (const auto& [type, sum] : sums) {
     json["tensors"][type] = {{"count", sum.tensors}, {"bytes", sum.bytes}};
   }
+  if (config.quantization) {
+    json["quantization"] = {{"format", name_of(config.quantization->format)},
+                            {"double_quant", config.quantization->double_quant}};
+  }
   return json;
 }
 
 void inspect_model(const Command& command, const ModelSource& model, Console& console) {
   const auto sums = sums_by_type(model);
   if (command.json) {
-    fmt::print(console.out, "{}\n", model_json(model, sums).dump());
+    Json json = model_json(model, sums);
+    if (!model.adapter.empty()) {
+      const AdapterSum sum = sum_of(AdapterWeights(model.adapter));
+      json["adapter"] = {{"folder", model.adapter.string()},
+                         {"kind", describe_tuning(command.settings)},
+                         {"base", model.folder.string()},
+                         {"parameters", sum.parameters},
+                         {"bytes", sum.bytes}};
+    }
+    fmt::print(console.out, "{}\n", json.dump());
     return;
   }
   const ModelConfig& config = model.config;
+  if (!model.adapter.empty()) {
+    const AdapterSum sum = sum_of(AdapterWeights(model.adapter));
+    fmt::print(console.out, "{} · {} · {} parameters, {}\n  base         {}\n",
+               console.out_terminal.bold(model.adapter.string()), describe_tuning(command.settings),
+               group_digits(sum.parameters), binary_bytes(sum.bytes), model.folder.string());
+  }
   fmt::print(console.out, "{} · {} · {} parameters\n", console.out_terminal.bold(model.name),
              name_of(config.family), group_digits(parameter_count(config)));
   fmt::print(console.out, "  layers       {} of {} wide, MLP {}\n", config.num_hidden_layers,
@@ -194,6 +238,9 @@ void inspect_model(const Command& command, const ModelSource& model, Console& co
              config.tie_word_embeddings ? ", head tied to the embedding" : "");
   fmt::print(console.out, "  positions    {}\n", group_digits(config.max_position_embeddings));
   fmt::print(console.out, "  stop tokens  {}\n", fmt::join(stop_tokens(model), ", "));
+  if (config.quantization) {
+    fmt::print(console.out, "  quantised    {}\n", stored_text(*config.quantization));
+  }
   for (const auto& [type, sum] : sums) {
     fmt::print(console.out, "  {:<12} {} tensors, {}\n", type, group_digits(sum.tensors),
                binary_bytes(sum.bytes));

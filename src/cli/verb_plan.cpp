@@ -7,6 +7,7 @@
 #include "core/settings_load.h"
 #include "core/settings_table.h"
 #include "core/text.h"
+#include "passes/quantize.h"
 #include "passes/recompute.h"
 #include "plan/recipe_text.h"
 #include "plan/report.h"
@@ -61,6 +62,12 @@ void print_savings(const PlannedRun& run, const Recipe& recipe, std::ostream& ou
                "forward\n",
                saved(without, recipe.micro_rows),
                static_cast<double>(again.flops * recipe.accumulation) * 1e-12, again.forwards);
+  }
+  if (quantizes(recipe.settings.quantization)) {
+    Settings without = recipe.settings;
+    without.quantization = {};
+    fmt::print(out, "  {} base: saves {}\n", name_of(packed_format(recipe.settings.quantization)),
+               saved(without, recipe.micro_rows));
   }
   if (recipe.settings.mlp_chunks.count > 1) {
     Settings without = recipe.settings;

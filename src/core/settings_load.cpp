@@ -114,6 +114,26 @@ bool apply(const Assignment& assignment, const Found& found, Settings& settings)
   wrong_value(assignment, found, value);
 }
 
+/// `qlora` in place of `lora` asks for a base in 4 bits too, unless its bits are set.
+std::vector<Assignment> spelled_out(std::span<const Assignment> given) {
+  std::vector<Assignment> assignments(given.begin(), given.end());
+  const auto names = [&](std::string_view key) {
+    return std::any_of(given.begin(), given.end(), [&](const Assignment& assignment) {
+      const Found found = find_setting(assignment.key);
+      return found && found.row->key == key;
+    });
+  };
+  for (Assignment& assignment : assignments) {
+    const Found found = find_setting(assignment.key);
+    if (!found || found.row->key != "finetuning_type" || assignment.value.text != "qlora") continue;
+    assignment.value.text = "lora";
+    if (names("load_in_4bit") || names("load_in_8bit")) continue;
+    assignments.push_back({"load_in_4bit", RawValue::scalar("true"), assignment.origin});
+    break;
+  }
+  return assignments;
+}
+
 /// The last assignment of each key, in the table's order of first mention.
 std::vector<const Assignment*> winners(std::span<const Assignment> assignments) {
   std::map<std::string_view, const Assignment*> last;
@@ -194,8 +214,9 @@ Assignment from_command_line(std::string key, std::string value) {
           {Origin::Level::command_line, "command line"}};
 }
 
-Settings make_settings(std::span<const Assignment> assignments) {
+Settings make_settings(std::span<const Assignment> given) {
   Settings settings;
+  const std::vector<Assignment> assignments = spelled_out(given);
   for (const Assignment* assignment : winners(assignments)) {
     const Found found = find_setting(assignment->key);
     if (apply(*assignment, found, settings)) {

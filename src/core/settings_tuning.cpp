@@ -128,14 +128,11 @@ std::vector<Row> tuning_rows() {
        .initial = "full",
        .sentence =
            "What is trained: full: every weight; freeze: some layers; lora: adapters beside "
-           "frozen weights.",
+           "frozen weights. qlora means lora with load_in_4bit=true.",
        .aliases = {"fine_tune_type",
                    "adapter",
                    {"use_peft", {{"true", "lora"}, {"false", "full"}}}},
-       .refused = {{{"qlora"},
-                    "training on quantised weights is not in this version; lora trains on the "
-                    "weights as stored"},
-                   {{"dora"}, "write finetuning_type=lora use_dora=true"}}},
+       .refused = {{{"dora"}, "write finetuning_type=lora use_dora=true"}}},
   };
   for (auto part : {lora_rows(), freeze_rows()}) {
     for (Row& row : part) rows.push_back(std::move(row));

@@ -7,6 +7,7 @@
 
 #include "ir/builder.h"
 #include "ir/op.h"
+#include "passes/name_patterns.h"
 
 namespace snug {
 namespace {
@@ -102,16 +103,32 @@ class Packer {
   bool nested_;
 };
 
+std::string module_of(const Parameter& parameter) {
+  return parameter.name.substr(0, parameter.name.rfind('.'));
+}
+
+/// What is trained over a quantised base is saved beside it, as an adapter's folder is.
 void refuse_training(Graph& graph, const QuantizationOptions& options) {
   const auto weights = linear_weights(graph, options);
-  const auto trained = std::find_if(weights.begin(), weights.end(),
-                                    [](const auto& w) { return w.second->trainable; });
-  if (trained == weights.end()) return;
+  if (weights.empty()) return;
+  const auto is_trained = [](const Parameter& parameter) {
+    return parameter.trainable && parameter.owner == Owner::model;
+  };
   const char* key = options.load_in_8bit ? "load_in_8bit" : "load_in_4bit";
+  const auto packed = std::find_if(weights.begin(), weights.end(),
+                                   [&](const auto& w) { return is_trained(*w.second); });
+  if (packed != weights.end()) {
+    user_error(
+        "{}=true: quantised weights cannot be trained, and '{}' would be. Nearest: "
+        "finetuning_type=lora {}=true, with modules_to_save={} where it is to be trained in full.",
+        key, packed->second->name, key, last_parts(module_of(*packed->second)));
+  }
+  const auto other = std::find_if(graph.parameters.begin(), graph.parameters.end(), is_trained);
+  if (other == graph.parameters.end()) return;
   user_error(
-      "{}=true: quantised weights cannot be trained, and '{}' would be. Nearest: "
-      "finetuning_type=lora {}=true.",
-      key, trained->second->name, key);
+      "{}=true: a model is not saved with a part of it quantised, and '{}' would be trained. "
+      "Nearest: finetuning_type=lora {}=true modules_to_save={}, which saves it with an adapter.",
+      key, other->name, key, last_parts(module_of(*other)));
 }
 
 Graph run(Graph graph, const QuantizationOptions& options) {

@@ -7,6 +7,10 @@
 
 namespace snug {
 
+/// What is trained, and over which base: `full`, `LoRA r 16`, `DoRA r 8, nf4 base, double
+/// quantised`.
+std::string describe_tuning(const Settings& settings);
+
 /// `full, bf16 + fp32 master, 2 × 8 rows of ≤ 2048, activation_checkpointing true`
 std::string describe_recipe(const Recipe& recipe);
 

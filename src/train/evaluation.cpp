@@ -32,7 +32,7 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
     user_error("eval needs a model folder; '{}' has no weights.", settings.model.name_or_path);
   }
   adopt_quantization(settings, model);
-  settings.precision.bf16 = model.config.dtype.value_or(DType::f32) != DType::f32;
+  adopt_stored_dtype(settings, model);
   if (!settings.data.eval_files.empty()) settings.data.train_files = settings.data.eval_files;
   settings.data.eval_files.clear();
   settings.data.val_size = {};

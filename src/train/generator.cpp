@@ -11,15 +11,17 @@
 #include "io/file.h"
 #include "io/model_files.h"
 #include "passes/pipeline.h"
+#include "passes/precision.h"
 #include "train/weights.h"
 
 namespace snug {
 namespace {
 
-/// The type that stored weights are kept in: that of the embedding.
+/// The type that stored weights are kept in: what is asked for, else that of the embedding. fp16 is
+/// kept as fp32, which holds it exactly: decoding would widen it again for every token.
 DType kept_type(const ModelSource& model, const Settings& settings) {
-  const bool asked = settings.is_set("bf16");
-  if (!model.has_weights || asked) return settings.precision.bf16 ? DType::bf16 : DType::f32;
+  const bool asked = settings.is_set("bf16") || settings.is_set("fp16");
+  if (!model.has_weights || asked) return stored_dtype(settings.precision);
   const ModelWeights weights(model.folder);
   const TensorView* table = weights.find("model.embed_tokens.weight");
   return table != nullptr && table->dtype == DType::bf16 ? DType::bf16 : DType::f32;
@@ -46,6 +48,7 @@ StepModule compile(const ModelSource& model, const GeneratorCapacity& capacity, 
   check_positions(model.config, capacity.prompt_tokens, capacity.new_tokens);
   adopt_quantization(settings, model);
   settings.precision.bf16 = weight_type == DType::bf16;
+  settings.precision.fp16 = weight_type == DType::f16;
   settings.precision.master_weights = MasterWeights::none;
   return compile_generation(
       model.config,

@@ -2,18 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
 #include "backend/backend.h"
 #include "core/error.h"
+#include "core/json.h"
 #include "core/thread_pool.h"
 #include "io/adapter_files.h"
 #include "io/atomic_folder.h"
-#include "io/model_files.h"
 #include "io/model_writer.h"
 #include "passes/lora.h"
+#include "train/base_tensor.h"
 #include "train/run_setup.h"
 #include "train/weights.h"
 
@@ -39,6 +42,14 @@ struct Change {
   const TensorView* replacement = nullptr;
 };
 
+/// config.json of the values that quantised weights stand for.
+std::string config_unquantized(const std::string& json) {
+  parse_json(json, "config.json");  // refuses what the plain parser below would let pass
+  auto object = nlohmann::ordered_json::parse(json);
+  object.erase("quantization_config");
+  return object.dump(2) + "\n";
+}
+
 std::vector<float> as_floats(const TensorView& view) {
   std::int64_t count = 1;
   for (const std::int64_t size : view.shape) count *= size;
@@ -49,10 +60,10 @@ std::vector<float> as_floats(const TensorView& view) {
 
 class Merger {
  public:
-  explicit Merger(const Settings& settings)
+  Merger(const Settings& settings, ModelSource model)
       : settings_(settings),
-        model_(open_model(settings.model)),
-        base_(model_.folder),
+        model_(std::move(model)),
+        base_(model_, settings),
         adapter_(model_.adapter),
         pool_(make_target(settings.device).threads) {
     read_changes();
@@ -60,8 +71,10 @@ class Merger {
   }
 
   MergeResult write(const fs::path& output) {
-    std::map<std::string, std::string> texts = {{"config.json", model_.config_json}};
-    if (untied_) texts["config.json"] = config_untied(model_.config_json, "config.json");
+    std::string config = model_.config_json;
+    if (untied_) config = config_untied(config, "config.json");
+    if (model_.config.quantization) config = config_unquantized(config);
+    const std::map<std::string, std::string> texts = {{"config.json", config}};
     const ModelFolderWriter writer(specs_, texts, model_.folder);
     AtomicFolder folder(output);
     writer.write(folder.path(), [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
@@ -101,20 +114,20 @@ class Merger {
     user_error("{}: '{}' {}.", adapter_.file().path().string(), view.name, why);
   }
 
-  const TensorView& base_of(const std::string& name) const {
-    const TensorView* view = base_.find(name);
-    if (view == nullptr && model_.config.tie_word_embeddings && name == kHead) {
-      view = base_.find(kTable);
+  const BaseTensor& base_of(const std::string& name) const {
+    const BaseTensor* tensor = base_.find(name);
+    if (tensor == nullptr && model_.config.tie_word_embeddings && name == kHead) {
+      tensor = base_.find(std::string(kTable));
     }
-    if (view == nullptr) {
+    if (tensor == nullptr) {
       user_error("{}: its base '{}' has no '{}'. The adapter belongs to another base.",
                  adapter_.file().path().string(), model_.folder.string(), name);
     }
-    return *view;
+    return *tensor;
   }
 
   void check_change(const std::string& name, const Change& change) const {
-    const TensorView& base = base_of(name);
+    const BaseTensor& base = base_of(name);
     if (change.replacement != nullptr) {
       if (change.replacement->shape != base.shape) {
         fail(*change.replacement, "has another shape than the base's");
@@ -146,7 +159,7 @@ class Merger {
   }
 
   void list_tensors() {
-    for (const std::string_view name : base_.names()) add(std::string(name), *base_.find(name));
+    for (const std::string& name : base_.names()) add(name, *base_.find(name));
     if (!model_.config.tie_word_embeddings) return;
     // A tied head stays tied while both are what they were.
     const std::string head(kHead);
@@ -154,20 +167,16 @@ class Merger {
     if (untied_ && base_.find(head) == nullptr) add(head, base_of(head));
   }
 
-  void add(const std::string& name, const TensorView& view) {
-    if (!view.dtype || !is_float(*view.dtype)) {
-      user_error("'{}' of the base is stored as {}; merge writes F32, BF16 and F16.", name,
-                 view.type_name);
-    }
-    specs_.push_back({name, *view.dtype, view.shape});
+  void add(const std::string& name, const BaseTensor& tensor) {
+    specs_.push_back({name, tensor.dtype, tensor.shape});
   }
 
   void write_tensor(const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
-    const TensorView& base = base_of(tensor.name);
+    const BaseTensor& base = base_of(tensor.name);
     ++result_.tensors;
     const auto found = changes_.find(tensor.name);
     if (found == changes_.end()) {
-      sink(base.bytes);
+      base.plain != nullptr ? sink(base.plain->bytes) : write_rows(tensor, base, {}, sink);
     } else if (found->second.replacement != nullptr) {
       ++result_.replaced;
       write_converted(*found->second.replacement, tensor.dtype, sink);
@@ -176,6 +185,31 @@ class Merger {
       write_merged(tensor, base, found->second, sink);
     }
     base_.drop_pages(base);
+  }
+
+  using ChangeRow = std::function<void(std::int64_t row, std::span<float> values)>;
+
+  /// The base's rows in fp32, changed where there is a change, rounded once.
+  void write_rows(const TensorSpec& tensor, const BaseTensor& base, const ChangeRow& change,
+                  ModelFolderWriter::Sink sink) {
+    const BaseRows values = base_.rows(base, pool_);
+    const std::int64_t columns = tensor.shape[1];
+    const std::int64_t rows = std::max<std::int64_t>(1, kBlockElements / columns);
+    const std::int64_t row_bytes = columns * size_of(tensor.dtype);
+    std::vector<float> sums(static_cast<std::size_t>(rows * columns));
+    std::vector<std::byte> block(static_cast<std::size_t>(rows * row_bytes));
+    for (std::int64_t begin = 0; begin < tensor.shape[0]; begin += rows) {
+      const std::int64_t count = std::min(rows, tensor.shape[0] - begin);
+      pool_.run(count, [&](std::int64_t r, int) {
+        const std::span<float> row(sums.data() + r * columns, static_cast<std::size_t>(columns));
+        values.read(begin + r, row);
+        if (change) change(begin + r, row);
+        convert_elements(std::as_bytes(row), DType::f32,
+                         {block.data() + r * row_bytes, static_cast<std::size_t>(row_bytes)},
+                         tensor.dtype);
+      });
+      sink({block.data(), static_cast<std::size_t>(count * row_bytes)});
+    }
   }
 
   void write_converted(const TensorView& view, DType to, ModelFolderWriter::Sink sink) const {
@@ -193,34 +227,19 @@ class Merger {
     adapter_.file().drop_pages(view);
   }
 
-  void write_merged(const TensorSpec& tensor, const TensorView& base, const Change& change,
+  void write_merged(const TensorSpec& tensor, const BaseTensor& base, const Change& change,
                     ModelFolderWriter::Sink sink) {
-    const std::int64_t columns = base.shape[1];
     const auto scale = static_cast<float>(scale_of(tensor.name).scale);
     const std::vector<float> down = as_floats(*change.down);
     const std::vector<float> up = as_floats(*change.up);
     const std::vector<float> magnitude =
         change.magnitude == nullptr ? std::vector<float>() : as_floats(*change.magnitude);
     const std::int64_t rank = change.down->shape[0];
-    const std::int64_t rows = std::max<std::int64_t>(1, kBlockElements / columns);
-    const std::int64_t row_bytes = columns * size_of(tensor.dtype);
-    std::vector<float> sums(static_cast<std::size_t>(rows * columns));
-    std::vector<std::byte> block(static_cast<std::size_t>(rows * row_bytes));
-    for (std::int64_t begin = 0; begin < base.shape[0]; begin += rows) {
-      const std::int64_t count = std::min(rows, base.shape[0] - begin);
-      pool_.run(count, [&](std::int64_t r, int) {
-        const std::span<float> row(sums.data() + r * columns, static_cast<std::size_t>(columns));
-        const auto from = base.bytes.subspan(static_cast<std::size_t>((begin + r) * row_bytes),
-                                             static_cast<std::size_t>(row_bytes));
-        convert_elements(from, *base.dtype, std::as_writable_bytes(row), DType::f32);
-        add_row(row, down, {up.data() + (begin + r) * rank, static_cast<std::size_t>(rank)}, scale);
-        if (!magnitude.empty()) set_norm(row, magnitude[static_cast<std::size_t>(begin + r)]);
-        convert_elements(std::as_bytes(row), DType::f32,
-                         {block.data() + r * row_bytes, static_cast<std::size_t>(row_bytes)},
-                         tensor.dtype);
-      });
-      sink({block.data(), static_cast<std::size_t>(count * row_bytes)});
-    }
+    const auto change_row = [&](std::int64_t r, std::span<float> row) {
+      add_row(row, down, {up.data() + r * rank, static_cast<std::size_t>(rank)}, scale);
+      if (!magnitude.empty()) set_norm(row, magnitude[static_cast<std::size_t>(r)]);
+    };
+    write_rows(tensor, base, change_row, sink);
     for (const TensorView* view : {change.down, change.up}) adapter_.file().drop_pages(*view);
   }
 
@@ -249,7 +268,7 @@ class Merger {
 
   const Settings& settings_;
   ModelSource model_;
-  ModelWeights base_;
+  BaseTensors base_;
   AdapterWeights adapter_;
   ThreadPool pool_;
   std::map<std::string, Change> changes_;
@@ -267,7 +286,11 @@ MergeResult merge_adapter(const Settings& settings, const fs::path& output) {
   if (fs::exists(output)) {
     user_error("'{}' is there already. Name another output_dir.", output.string());
   }
-  return Merger(settings).write(output);
+  ModelSource model = open_model(settings.model);
+  Settings base = settings;
+  adopt_stored_dtype(base, model);
+  adopt_quantization(base, model);
+  return Merger(base, std::move(model)).write(output);
 }
 
 }  // namespace snug

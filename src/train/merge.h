@@ -17,9 +17,10 @@ struct MergeResult {
 
 /// Writes the base of `settings` (see with_adapter) with its adapter merged to `output`, which must
 /// not exist: W + s B A, with DoRA m / |row| times that, summed in fp32 and rounded once to the
-/// base's type; everything else byte by byte. Holds one tensor's pages, the adapter's tensors of
-/// one module and a block of rows at a time. A tied head that differs afterwards is written apart.
-/// UserError when adapter and base do not fit.
+/// base's type; everything else byte by byte. Quantised weights, stored or asked for, count as the
+/// values they stand for, and are written as these. Holds one tensor's pages, the adapter's tensors
+/// of one module and a block of rows at a time. A tied head that differs afterwards is written
+/// apart. UserError when adapter and base do not fit.
 MergeResult merge_adapter(const Settings& settings, const std::filesystem::path& output);
 
 }  // namespace snug

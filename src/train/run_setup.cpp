@@ -70,6 +70,13 @@ void set_stored_dtype(ModelSource& model, DType dtype) {
   model.config_json = config_with_dtype(model.config_json, "config.json", dtype);
 }
 
+void adopt_stored_dtype(Settings& settings, const ModelSource& model) {
+  if (settings.is_set("bf16") || settings.is_set("fp16")) return;
+  const DType stored = model.config.dtype.value_or(DType::f32);
+  settings.precision.bf16 = stored == DType::bf16;
+  settings.precision.fp16 = stored == DType::f16;
+}
+
 void adopt_quantization(Settings& settings, const ModelSource& model) {
   if (!model.config.quantization || model.folder.empty()) return;
   const StoredQuantization& stored = *model.config.quantization;

@@ -35,6 +35,10 @@ ModelSource open_model(const ModelSettings& settings);
 /// The stored type of trained weights: config.json says it, as transformers would read it back.
 void set_stored_dtype(ModelSource& model, DType dtype);
 
+/// To compute in the type the folder's weights have, as config.json says it, unless bf16 or fp16 is
+/// set.
+void adopt_stored_dtype(Settings& settings, const ModelSource& model);
+
 /// Where the folder holds quantised weights, they are used as stored: sets `quantization`.
 /// UserError when it was set to something else.
 void adopt_quantization(Settings& settings, const ModelSource& model);

@@ -64,6 +64,23 @@ TEST(Settings, AdaptersHaveTheirOwnDefaultsAndNames) {
   EXPECT_EQ(from_yaml("adapter: lora\nlora_target: all\n").lora.targets.front(), "all-linear");
 }
 
+TEST(Settings, QloraIsLoraOverFourBits) {
+  for (const char* key : {"adapter", "finetuning_type"}) {
+    const Settings s = from_words({{key, "qlora"}});
+    EXPECT_EQ(s.model.finetuning, FinetuningType::lora);
+    EXPECT_TRUE(s.quantization.load_in_4bit);
+    EXPECT_EQ(s.origin("load_in_4bit").place, "command line");
+    EXPECT_DOUBLE_EQ(s.schedule.learning_rate, 2e-4);
+  }
+  const Settings eight = from_yaml("adapter: qlora\nload_in_8bit: true\n");
+  EXPECT_TRUE(eight.quantization.load_in_8bit);
+  EXPECT_FALSE(eight.quantization.load_in_4bit);
+  EXPECT_FALSE(
+      from_words({{"load_in_4bit", "false"}}, "adapter: qlora\n").quantization.load_in_4bit);
+  EXPECT_FALSE(
+      from_words({{"adapter", "lora"}}, "finetuning_type: lora\n").quantization.load_in_4bit);
+}
+
 TEST(Settings, LaterWinsAndRemembersItsPlace) {
   const Settings s = from_words({{"seed", "7"}, {"lr", "1e-3"}, {"lr", "2e-3"}},
                                 "model: m\nseed: 5\nlearning_rate: 9e-9\n");

@@ -84,6 +84,32 @@ def test_the_command_says_what_transformers_says(tool, demo):
     assert said["schema"] == 1 and said["prompt"] == prompt and said["tokens_per_second"] > 0
 
 
+def test_a_folder_in_fp16_is_read_without_loss(tool, demo, tmp_path):
+    """As fp16, evaluation rounds to 11 bits; generation keeps what is stored in fp32."""
+    transformers.AutoModelForCausalLM.from_pretrained(demo / "model", dtype=torch.float16).save_pretrained(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(demo / "model")
+    tokenizer.save_pretrained(tmp_path)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ids = tokenizer("sort planet =", return_tensors="pt").input_ids
+    theirs = model.generate(ids, max_new_tokens=16, do_sample=False)[0, ids.shape[1]:]
+    words = ["generate", f"model={tmp_path}", "prompt=sort planet =", "max_new_tokens=16", "--json"]
+    for precision in ([], ["fp16=true"]):
+        said = json.loads(run(tool("snug"), *words, *precision))
+        assert said["token_ids"][:4] == theirs.tolist()[:4]
+        assert precision or said["token_ids"] == theirs.tolist()
+    row = json.loads((demo / "questions.jsonl").read_text().splitlines()[0])
+    rows = tmp_path / "rows.jsonl"
+    ids = tokenizer(row["prompt"] + row["completion"]).input_ids
+    rows.write_text(json.dumps({"input_ids": ids, "labels": ids}) + "\n")
+    with torch.no_grad():
+        loss = model(torch.tensor([ids]), labels=torch.tensor([ids])).loss.item()
+    said = [json.loads(run(tool("snug"), "eval", f"model={tmp_path}", f"data={rows}", "append_eos=false", "--json", *more))
+            for more in ([], ["bf16=false"], ["bf16=true"])]
+    off = [abs(s["eval_loss"] / loss - 1) for s in said]
+    assert off[1] < 1e-4 and off[0] < 2e-3 and off[2] < 2e-2
+    assert said[0]["eval_loss"] != said[1]["eval_loss"] != said[2]["eval_loss"]
+
+
 def test_draws_follow_the_seed(tool, demo):
     words = ["generate", f"model={demo / 'model'}", "prompt=sort planet =", "max_new_tokens=16", "do_sample=true",
              "temperature=2", "top_p=0.9", "--json"]

@@ -7,6 +7,8 @@ through a coarse grid, so scales are compared by value there.
 """
 
 import json
+import re
+import shutil
 import subprocess
 
 import bitsandbytes.functional as bnb
@@ -132,14 +134,94 @@ def test_the_model_computes_with_the_stored_values(tool, plain_folder, packed_fo
     assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
-def test_training_them_is_refused(tool, plain_folder, tmp_path):
-    for settings in (["load_in_4bit=true"], ["load_in_8bit=true"]):
-        done = subprocess.run([tool("snug"), "train", f"model={plain_folder}", f"data={plain_folder / 'rows.jsonl'}",
-                               f"output_dir={tmp_path / 'run'}", *settings], capture_output=True, text=True)
-        assert done.returncode == 1
-        assert "quantised weights cannot be trained" in done.stderr
-        assert "finetuning_type=lora " + settings[0] in done.stderr
-        assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("words, messages", [
+    (["load_in_4bit=true"], ["quantised weights cannot be trained", "finetuning_type=lora load_in_4bit=true"]),
+    (["load_in_8bit=true"], ["quantised weights cannot be trained", "finetuning_type=lora load_in_8bit=true"]),
+    (["load_in_4bit=true", r"unfrozen_parameters=layers\.1\.mlp"],
+     ["'model.layers.1.mlp.gate_proj.weight' would be", "load_in_4bit=true, with modules_to_save=mlp.gate_proj"]),
+    (["load_in_4bit=true", "unfrozen_parameters=lm_head"],
+     ["a model is not saved with a part of it quantised", "finetuning_type=lora load_in_4bit=true modules_to_save=lm_head"]),
+])
+def test_training_without_adapters_is_refused_with_a_way_out(tool, plain_folder, tmp_path, words, messages):
+    done = train(tool, plain_folder, plain_folder, tmp_path / "run", *words)
+    assert done.returncode == 1
+    for message in messages:
+        assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_way_out_trains_a_part_in_full_over_a_quantised_base(tool, plain_folder, tmp_path):
+    done = train(tool, plain_folder, plain_folder, tmp_path / "run", "finetuning_type=lora", "load_in_4bit=true",
+                 "lora_target_modules=q_proj", "modules_to_save=mlp.gate_proj,lm_head", "max_steps=2", "lr=1e-2",
+                 "lr_scheduler_type=constant")
+    assert done.returncode == 0, done.stderr
+    plain = safetensors.torch.load_file(plain_folder / "model.safetensors")
+    saved = safetensors.torch.load_file(tmp_path / "run" / "adapter_model.safetensors")
+    for name in ("lm_head.weight", "model.layers.0.mlp.gate_proj.weight", "model.layers.1.mlp.gate_proj.weight"):
+        copy = saved["base_model.model." + name]
+        assert copy.shape == plain[name].shape and not torch.equal(copy, plain[name]), name
+
+
+def train(tool, model, rows, output, *settings):
+    return subprocess.run([tool("snug"), "train", f"model={model}", f"data={rows / 'rows.jsonl'}", f"output_dir={output}",
+                           "append_eos=false", "threads=2", *settings], capture_output=True, text=True)
+
+
+def edited(folder, to, edit):
+    """A copy of a folder with its tensors changed."""
+    shutil.copytree(folder, to)
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    edit(tensors)
+    safetensors.torch.save_file(tensors, to / "model.safetensors", {"format": "pt"})
+    return to
+
+
+STATE = "model.layers.1.self_attn.v_proj.weight.quant_state.bitsandbytes__nf4"
+SCALES = "model.layers.0.mlp.up_proj.weight.absmax"
+
+
+def with_block_size(tensors):
+    state = json.loads(bytes(tensors[STATE].tolist())) | {"blocksize": 128}
+    tensors[STATE] = torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
+
+
+def with_fewer_scales(tensors):
+    tensors[SCALES] = tensors[SCALES][:-1].clone()
+
+
+@pytest.mark.parametrize("name, edit, message", [
+    ("nf4", with_block_size, f"'{STATE}' has blocksize 128; snug reads 64."),
+    ("nf4", with_fewer_scales, f"'{SCALES}' is F32 of"),
+    ("nf4-double", lambda tensors: tensors.pop(STATE), f"'{STATE}' is missing"),
+    ("nf4-double", lambda tensors: tensors.pop(SCALES.replace("absmax", "nested_absmax")), "nested_absmax' is missing"),
+    ("int8", lambda tensors: tensors.pop("model.layers.1.mlp.down_proj.SCB"), "down_proj.SCB' is missing"),
+])
+def test_broken_folders_are_refused_before_memory_is_reserved(tool, plain_folder, packed_folder, tmp_path, name, edit,
+                                                              message):
+    folder = edited(packed_folder(name), tmp_path / "broken", edit)
+    done = train(tool, folder, plain_folder, tmp_path / "run", "finetuning_type=lora")
+    assert done.returncode == 1
+    assert message in done.stderr and "model.safetensors" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_below_what_is_possible_names_the_tightest(tool, plain_folder, tmp_path):
+    words = ["finetuning_type=lora", "load_in_4bit=true", "max_steps=1", "per_device_train_batch_size=1"]
+    done = train(tool, plain_folder, plain_folder, tmp_path / "run", *words, "activation_checkpointing=1KiB")
+    assert done.returncode == 1 and not (tmp_path / "run").exists()
+    tightest = re.search(r"the tightest that works: (activation_checkpointing=\S+)\.", done.stderr)[1]
+    done = train(tool, plain_folder, plain_folder, tmp_path / "run", *words, tightest)
+    assert done.returncode == 0, done.stderr
+
+
+def test_plan_and_log_name_the_base(tool, plain_folder):
+    words = [tool("snug"), "plan", f"model={plain_folder}", "adapter=qlora", "bnb_4bit_use_double_quant=true",
+             "max_length=64", "global_batch_size=1"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "LoRA r 16, nf4 base, double quantised, bf16" in shown
+    assert re.search(r"nf4 base: saves [\d.]+ [KM]iB", shown)
+    shown = subprocess.run([*words, "--json"], capture_output=True, text=True, check=True).stdout
+    assert "nf4 base, double quantised" in json.loads(shown)["recipe"]
 
 
 def test_eval_and_generate_use_them(tool, plain_folder, packed_folder):

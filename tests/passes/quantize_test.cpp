@@ -103,9 +103,11 @@ TEST(QuantizePass, OtherReadersGetTheMatrix) {
 TEST(QuantizePass, RefusesWhatWouldBeTrained) {
   Graph graph = two_products();
   graph.parameters[1].trainable = true;
-  EXPECT_EQ(user_error_of([&] { quantize_pass(kNf4).run(std::move(graph)); }),
-            "load_in_4bit=true: quantised weights cannot be trained, and 'm.0.b.weight' would be. "
-            "Nearest: finetuning_type=lora load_in_4bit=true.");
+  EXPECT_EQ(
+      user_error_of([&] { quantize_pass(kNf4).run(std::move(graph)); }),
+      "load_in_4bit=true: quantised weights cannot be trained, and 'm.0.b.weight' would be. "
+      "Nearest: finetuning_type=lora load_in_4bit=true, with modules_to_save=b where it is to "
+      "be trained in full.");
   EXPECT_EQ(
       user_error_of([&] {
         quantize_pass({.load_in_4bit = true, .load_in_8bit = true, .skip = {}}).run(two_products());
