@@ -106,7 +106,7 @@ TEST(QuantizePass, RefusesWhatWouldBeTrained) {
   EXPECT_EQ(
       user_error_of([&] { quantize_pass(kNf4).run(std::move(graph)); }),
       "load_in_4bit=true: quantised weights cannot be trained, and 'm.0.b.weight' would be. "
-      "Nearest: finetuning_type=lora load_in_4bit=true, with modules_to_save=b where it is to "
+      "Nearest: finetuning_type=lora load_in_4bit=true, with modules_to_save=m.0.b where it is to "
       "be trained in full.");
   EXPECT_EQ(
       user_error_of([&] {
