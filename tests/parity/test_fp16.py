@@ -127,3 +127,17 @@ def test_what_fp16_cannot_do_is_refused_with_a_way_out(tool, tmp_path, rows, set
     done = train(tool, tmp_path / "model", rows, tmp_path / "run", "max_steps=1", setting)
     assert done.returncode == 1 and key in done.stderr and "fp16=true" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("optim", ["adamw_8bit", "adamw_bnb_8bit", "adafactor", "adafactor_torch", "lion_32bit", "lion_8bit", "sgd"])
+@pytest.mark.parametrize("tuning", [[], ["finetuning_type=lora", "use_dora=true", "lora_dropout=0.1"],
+                                    ["adapter=qlora", "lora_target_modules=q_proj,lm_head"]],
+                         ids=["full", "dora", "qlora-head"])
+def test_every_optimizer_and_adapter_has_its_kernels(tool, tmp_path, rows, optim, tuning):
+    make_model(1.0).save_pretrained(tmp_path / "model")
+    done = train(tool, tmp_path / "model", rows, tmp_path / "run", "max_steps=3", "save_strategy=no", f"optim={optim}",
+                 *tuning)
+    assert done.returncode == 0, done.stderr
+    assert "reference" not in done.stderr + done.stdout
+    ours = metrics(tmp_path / "run")
+    assert all(m["applied"] for m in ours) and ours[-1]["loss"] < ours[0]["loss"] + 1e-3
