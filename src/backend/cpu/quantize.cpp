@@ -63,9 +63,9 @@ void nf4_blocks(const float* values, int64_t count, uint8_t* codes, float* scale
     } else {
       nf4_codes(values + first, size, 1.0F / *scales, middle.data(), block_codes);
     }
-    if (size % 2 != 0) block_codes[size] = kZero;
     for (int64_t i = 0; i < size; i += 2) {
-      *codes++ = static_cast<uint8_t>(block_codes[i] << 4 | block_codes[i + 1]);
+      const uint8_t low = i + 1 < size ? block_codes[i + 1] : kZero;
+      *codes++ = static_cast<uint8_t>(block_codes[i] << 4 | low);
     }
   }
 }
