@@ -78,9 +78,10 @@ std::span<const Verb> verb_table() {
        .groups = {Group::model, Group::generate, Group::device},
        .run = run_generate},
       {.name = "merge",
-       .usage = "model=ADAPTER output_dir=FOLDER",
-       .sentence = "Merges an adapter into its base, tensor by tensor.",
-       .groups = {Group::model, Group::tuning, Group::saving},
+       .usage = "model=ADAPTER output_dir=FOLDER [data=FILE]",
+       .sentence = "Merges an adapter into its base, tensor by tensor; with data, says how far the "
+                   "logits of its first rows then are from the two apart.",
+       .groups = {Group::model, Group::tuning, Group::data, Group::saving},
        .run = run_merge},
       {.name = "inspect",
        .usage = "model=FOLDER [data=FILE] [rows=N]",

@@ -15,8 +15,8 @@ import transformers
 MEBIBYTE = 1 << 20
 
 
-def merge(tool, adapter, output, **limits):
-    done = subprocess.run([tool("snug"), "merge", f"model={adapter}", f"output_dir={output}", "--json"],
+def merge(tool, adapter, output, *words, **limits):
+    done = subprocess.run([tool("snug"), "merge", f"model={adapter}", f"output_dir={output}", "--json", *words],
                           capture_output=True, text=True, timeout=300, **limits)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -33,6 +33,26 @@ def test_merging_equals_peft(tool, tmp_path, name):
     theirs = model.merge_and_unload()
     base.assert_close({key: p.detach() for key, p in ours.state_dict().items()},
                       {key: p.detach() for key, p in theirs.state_dict().items()}, 1e-6)
+
+
+def test_the_logits_difference_is_that_of_the_two_models(tool, tmp_path):
+    """In bf16, where merging rounds; both models' logits by transformers in fp32 arithmetic on the stored values."""
+    model, rows, _ = test_lora.make_adapter(tmp_path, "lora")
+    stored = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16)
+    stored.save_pretrained(tmp_path / "base")
+    data = tmp_path / "samples.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    said = merge(tool, tmp_path / "adapter", tmp_path / "merged", f"data={data}", "bf16=false")["logits"]
+    apart = peft.PeftModel.from_pretrained(test_lora.load_base(tmp_path / "base"), tmp_path / "adapter").eval()
+    together = test_lora.load_base(tmp_path / "merged").eval()
+    with torch.no_grad():
+        pairs = [[m(torch.tensor([row["input_ids"]])).logits[0, -1] for m in (apart, together)] for row in rows[:8]]
+    differences = torch.stack([(a - b).abs() for a, b in pairs])
+    assert said["samples"] == len(pairs)
+    assert said["mean"] == pytest.approx(differences.mean().item(), rel=1e-2)
+    assert said["largest"] == pytest.approx(differences.max().item(), rel=1e-2)
+    assert said["typical"] == pytest.approx(torch.stack([a for a, _ in pairs]).square().mean().sqrt().item(), rel=1e-4)
+    assert said["same_choices"] == sum((a.argmax() == b.argmax()).item() for a, b in pairs)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
