@@ -350,6 +350,13 @@ Graph run(Graph graph, const LoraOptions& options, std::int64_t seed, AdapterUse
 
 }  // namespace
 
+std::string describe_adapters(const Settings& settings) {
+  if (settings.model.finetuning != FinetuningType::lora) return {};
+  const LoraOptions& options = settings.lora;
+  const char* const kind = options.dora ? "DoRA" : options.rslora ? "rsLoRA" : "LoRA";
+  return fmt::format("{} r {}", kind, options.rank);
+}
+
 AdapterScale adapter_scale(const LoraOptions& options, const std::string& name) {
   AdapterScale scale;
   const auto rank = by_pattern(options.rank_pattern, name, "rank_pattern");

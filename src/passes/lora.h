@@ -24,6 +24,9 @@ enum class AdapterUse : std::uint8_t { training, evaluation, generation };
 /// UserError for targets that find nothing, cannot have adapters, or are smaller than the rank.
 Pass lora_pass(const LoraOptions& options, std::int64_t seed, AdapterUse use);
 
+/// What is said of a run: `LoRA r 16`; empty when it has no adapters.
+std::string describe_adapters(const Settings& settings);
+
 /// Rank, alpha and scale of module `name`.
 struct AdapterScale {
   std::int64_t rank = 0;

@@ -176,6 +176,13 @@ PackedFormat packed_format(const QuantizationOptions& options) {
   return options.type == FourBitType::nf4 ? PackedFormat::nf4 : PackedFormat::fp4;
 }
 
+std::string describe_base(const QuantizationOptions& options) {
+  if (!quantizes(options)) return {};
+  const PackedFormat format = packed_format(options);
+  const bool nested = is_four_bit(format) && options.double_quant;
+  return fmt::format(", {} base{}", name_of(format), nested ? ", double quantised" : "");
+}
+
 QuantizationOptions quantization_of(const StoredQuantization& stored) {
   return {.load_in_4bit = is_four_bit(stored.format),
           .load_in_8bit = !is_four_bit(stored.format),

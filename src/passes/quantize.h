@@ -2,6 +2,8 @@
 // Quantised base weights (QLoRA, arXiv 2305.14314): frozen linear weights of the layers are stored
 // packed (core/packed_format.h) and dequantised inside the products that read them.
 
+#include <string>
+
 #include "core/packed_format.h"
 #include "core/settings.h"
 #include "model/config.h"
@@ -13,6 +15,9 @@ namespace snug {
 bool quantizes(const QuantizationOptions& options);
 /// The format that weights are packed in.
 PackedFormat packed_format(const QuantizationOptions& options);
+
+/// What is said of a run: `, nf4 base, double quantised`; empty when nothing is quantised.
+std::string describe_base(const QuantizationOptions& options);
 
 /// The options that a folder's weights are stored by.
 QuantizationOptions quantization_of(const StoredQuantization& stored);

@@ -2,33 +2,20 @@
 
 #include "core/settings_table.h"
 #include "core/text.h"
+#include "passes/lora.h"
 #include "passes/quantize.h"
 
 namespace snug {
-namespace {
-
-std::string describe_trained(const Settings& settings) {
-  const FinetuningType type = settings.model.finetuning;
-  if (type == FinetuningType::lora) {
-    const auto& lora = settings.lora;
-    return fmt::format("{} r {}", lora.dora ? "DoRA" : lora.rslora ? "rsLoRA" : "LoRA", lora.rank);
-  }
-  std::string text = find_setting("finetuning_type").row->field.print(settings);
-  if (!settings.freeze.unfrozen.empty()) {
-    text += fmt::format(" (only {})", fmt::join(settings.freeze.unfrozen, ", "));
-  }
-  return text;
-}
-
-}  // namespace
 
 std::string describe_tuning(const Settings& settings) {
-  std::string text = describe_trained(settings);
-  if (!quantizes(settings.quantization)) return text;
-  const PackedFormat format = packed_format(settings.quantization);
-  text += fmt::format(", {} base", name_of(format));
-  if (is_four_bit(format) && settings.quantization.double_quant) text += ", double quantised";
-  return text;
+  std::string text = describe_adapters(settings);
+  if (text.empty()) {
+    text = find_setting("finetuning_type").row->field.print(settings);
+    if (!settings.freeze.unfrozen.empty()) {
+      text += fmt::format(" (only {})", fmt::join(settings.freeze.unfrozen, ", "));
+    }
+  }
+  return text + describe_base(settings.quantization);
 }
 
 std::string describe_recipe(const Recipe& recipe) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "backend/cpu/gemm_blocks.h"
 #include "backend/cpu/gemm_engine.h"
 #include "backend/cpu/unpack.h"
 #include "core/error.h"
@@ -14,19 +15,8 @@
 namespace snug {
 namespace {
 
-constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;  // packed A; sums of C between k chunks
-constexpr std::int64_t kChunkCols = 4096;                    // of such sums
-constexpr std::int64_t kTileRows = 64;
 constexpr std::int64_t kMinTileCols = 64;
-constexpr std::int64_t kCollectedCols = 512;  // of a tile whose sums are collected, at most
 constexpr std::int64_t kTilesPerThread = 4;
-constexpr std::int64_t kUnpackedK = 256;  // of a panel, unpacked together before they are packed
-constexpr std::int64_t kAlignment = 64;
-constexpr std::int64_t kFloat = sizeof(float);
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
-constexpr std::int64_t aligned(std::int64_t bytes) { return round_up(bytes, kAlignment); }
 
 struct Range {
   std::int64_t begin = 0;
@@ -39,83 +29,12 @@ Range piece(std::int64_t i, std::int64_t size, std::int64_t total) {
   return {i * size, std::min(total, (i + 1) * size)};
 }
 
-// Equal pieces of `total`, each a multiple of `unit` and at most `limit` (but at least one unit).
-std::int64_t equal_piece(std::int64_t total, std::int64_t limit, std::int64_t unit) {
-  const std::int64_t units = std::max<std::int64_t>(1, ceil_div(total, unit));
-  const std::int64_t pieces = ceil_div(units, std::max<std::int64_t>(1, limit / unit));
-  return ceil_div(units, pieces) * unit;
-}
-
 bool on_amx(const GemmShape& shape, Isa isa) {
   return shape.a == DType::bf16 && shape.b == DType::bf16 && isa == Isa::amx;
 }
 
 GemmLayout layout_of(const GemmShape& shape, Isa isa) {
   return on_amx(shape, isa) ? amx_layout() : f32_layout(isa);
-}
-
-// How a product is cut, and where its scratch lies:
-// [packed A][sums of C between chunks of k][one room a worker: mark, B, A, unpacked B, sums].
-struct Blocks {
-  bool late_a = false;       // a tile packs its own A panels
-  bool adds_chunks = false;  // k is cut into chunks
-  bool collects = false;     // a tile's sums are collected before they are stored
-  std::int64_t chunk_m = 0;
-  std::int64_t chunk_n = 0;
-  std::int64_t chunk_k = 0;
-  std::int64_t tile_m = 0;
-  std::int64_t tile_n = 0;
-  std::int64_t a_bytes = 0;
-  std::int64_t chunk_sums_bytes = 0;
-  std::int64_t own_b_bytes = 0;
-  std::int64_t own_a_bytes = 0;
-  std::int64_t own_unpacked_bytes = 0;
-  std::int64_t own_sums_bytes = 0;
-
-  std::int64_t own_bytes() const {
-    return kAlignment + own_b_bytes + own_a_bytes + own_unpacked_bytes + own_sums_bytes;
-  }
-  std::int64_t bytes(int threads) const {
-    return a_bytes + chunk_sums_bytes + own_bytes() * threads;
-  }
-};
-
-Blocks cut(const GemmShape& shape, const GemmLayout& layout) {
-  const auto [mr, nr, k_step, element, tile_bytes, tile_cols, k_block, late_a] = layout;
-  Blocks blocks;
-  blocks.late_a = late_a && shape.a_k_contiguous;
-  const std::int64_t most_k = tile_bytes / (tile_cols * element) / k_step * k_step;
-  blocks.chunk_k = equal_piece(shape.k, most_k, k_step);
-  blocks.adds_chunks = shape.k > most_k;
-  blocks.collects = shape.rounding || shape.k > k_block;
-  const std::int64_t full_m = round_up(shape.m, mr);
-  const std::int64_t full_n = round_up(shape.n, nr);
-  blocks.chunk_n = std::min(full_n, blocks.adds_chunks ? round_up(kChunkCols, nr) : full_n);
-  std::int64_t most_m = full_m;
-  if (!blocks.late_a) most_m = std::min(most_m, kChunkBytes / (blocks.chunk_k * element));
-  if (blocks.adds_chunks) most_m = std::min(most_m, kChunkBytes / (blocks.chunk_n * kFloat));
-  blocks.chunk_m = equal_piece(shape.m, most_m, mr);
-  blocks.tile_m = std::min(round_up(kTileRows, mr), blocks.chunk_m);
-  std::int64_t most_n = tile_bytes / (blocks.chunk_k * element);
-  if (blocks.collects) most_n = std::min(most_n, kCollectedCols);
-  blocks.tile_n = equal_piece(blocks.chunk_n, most_n, nr);
-
-  // Bounds, which do not shrink when m, n or k grow as the pieces above can.
-  const std::int64_t bound_k = std::clamp(round_up(shape.k, k_step), k_step, most_k);
-  const auto bound = [](std::int64_t full, std::int64_t row, std::int64_t most, std::int64_t unit) {
-    return aligned(std::min(full * row, std::max(most, unit * row)));
-  };
-  if (!blocks.late_a) blocks.a_bytes = bound(full_m, bound_k * element, kChunkBytes, mr);
-  if (blocks.adds_chunks) {
-    blocks.chunk_sums_bytes = bound(full_m, blocks.chunk_n * kFloat, kChunkBytes, mr);
-  }
-  blocks.own_b_bytes = bound(full_n, bound_k * element, tile_bytes, nr);
-  if (blocks.late_a) blocks.own_a_bytes = aligned(mr * bound_k * element);
-  if (shape.b_packed) blocks.own_unpacked_bytes = aligned(nr * kUnpackedK * size_of(shape.b));
-  const std::int64_t collected = round_up(kTileRows, mr) * std::min(full_n, kCollectedCols);
-  blocks.own_sums_bytes =
-      aligned((blocks.collects ? std::max(collected, mr * nr) : mr * nr) * kFloat);
-  return blocks;
 }
 
 class Product {
@@ -128,7 +47,7 @@ class Product {
         output_(output),
         engine_(engine),
         layout_(engine.layout),
-        blocks_(cut(shape, engine.layout)),
+        blocks_(cut_product(shape, engine.layout)),
         pool_(pool),
         packed_a_(scratch),
         chunk_sums_(reinterpret_cast<float*>(packed_a_ + blocks_.a_bytes)),
@@ -236,7 +155,7 @@ class Product {
 
   Room room(int worker) const {
     std::byte* const base = rooms_ + worker * blocks_.own_bytes();
-    std::byte* const b = base + kAlignment;
+    std::byte* const b = base + kGemmAlignment;
     std::byte* const a = b + blocks_.own_b_bytes;
     std::byte* const unpacked = a + blocks_.own_a_bytes;
     return {base, b, a, unpacked, reinterpret_cast<float*>(unpacked + blocks_.own_unpacked_bytes)};
@@ -367,7 +286,7 @@ class Product {
   const GemmOutput& output_;
   const GemmEngine& engine_;
   const GemmLayout& layout_;
-  const Blocks blocks_;
+  const GemmBlocks blocks_;
   ThreadPool& pool_;
   std::byte* const packed_a_;
   float* const chunk_sums_;
@@ -389,7 +308,7 @@ void check_operands(const GemmShape& shape, const GemmOutput& output) {
 }  // namespace
 
 std::int64_t gemm_scratch(const GemmShape& shape, Isa isa, int threads) {
-  return cut(shape, layout_of(shape, isa)).bytes(threads);
+  return cut_product(shape, layout_of(shape, isa)).bytes(threads);
 }
 
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const GemmMatrix& a, const GemmMatrix& b,
