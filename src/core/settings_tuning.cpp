@@ -94,7 +94,7 @@ std::vector<Row> freeze_rows() {
        .field = field(&Settings::freeze, &FreezeOptions::unfrozen),
        .initial = "[]",
        .sentence = "Regular expressions: parameters in whose name one is found are trained, all "
-                   "others are frozen. Empty: all are trained.",
+                   "others are frozen; with adapters, of theirs. Empty: all are trained.",
        .aliases = {"trainable_parameters"}},
       {.key = "freeze_trainable_layers",
        .group = Group::tuning,

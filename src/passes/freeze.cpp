@@ -1,5 +1,7 @@
 #include "passes/freeze.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "core/error.h"
@@ -19,7 +21,9 @@ bool has_part(const std::string& name, const std::string& part) {
 
 std::string known_names(const Graph& graph) {
   std::vector<std::string> names;
-  for (const Parameter& parameter : graph.parameters) names.push_back(last_parts(parameter.name));
+  for (const Parameter& parameter : graph.parameters) {
+    if (parameter.trainable) names.push_back(last_parts(parameter.name));
+  }
   return distinct_names(std::move(names));
 }
 
@@ -71,7 +75,7 @@ class Choice {
   void choose(std::string_view key, const std::string& text, const Wanted& wanted) {
     bool found = false;
     for (std::size_t p = 0; p < chosen_.size(); ++p) {
-      if (!wanted(graph_.parameters[p])) continue;
+      if (!graph_.parameters[p].trainable || !wanted(graph_.parameters[p])) continue;
       chosen_[p] = found = true;
     }
     if (!found) user_error("{}: '{}' finds nothing. There are {}.", key, text, known_names(graph_));
@@ -93,6 +97,11 @@ Graph run(Graph graph, const FreezeOptions& options, bool by_layer) {
 }
 
 }  // namespace
+
+std::string describe_unfrozen(const FreezeOptions& options) {
+  if (options.unfrozen.empty()) return {};
+  return fmt::format(" (only {})", fmt::join(options.unfrozen, ", "));
+}
 
 Pass freeze_pass(const FreezeOptions& options, bool by_layer) {
   return {

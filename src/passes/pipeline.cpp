@@ -19,25 +19,29 @@
 namespace snug {
 namespace {
 
-/// What is trained: adapters, or all or a part of the model.
-Pass trained_part_pass(const Settings& settings, AdapterUse use) {
-  switch (settings.model.finetuning) {
-    case FinetuningType::full:
-      return freeze_pass(settings.freeze, false);
-    case FinetuningType::freeze:
-      return freeze_pass(settings.freeze, true);
-    case FinetuningType::lora:
-      return lora_pass(settings.lora, settings.run.seed, use);
-  }
-  internal_error("finetuning type {} has no pass", static_cast<int>(settings.model.finetuning));
+/// The pass, or nothing done under its name.
+Pass when(bool wanted, Pass pass) {
+  if (!wanted) pass.run = [](Graph graph) { return graph; };
+  return pass;
+}
+
+Pass adapters_pass(const Settings& settings, AdapterUse use) {
+  return when(settings.model.finetuning == FinetuningType::lora,
+              lora_pass(settings.lora, settings.run.seed, use));
+}
+
+bool frozen_by_layer(const Settings& settings) {
+  return settings.model.finetuning == FinetuningType::freeze;
 }
 
 }  // namespace
 
 std::vector<Pass> training_passes(const Settings& settings) {
   return {
-      // The parameters and which of them are trained: all later passes read that table.
-      trained_part_pass(settings, AdapterUse::training),
+      // The parameters and which of them are trained: all later passes read that table. Adapters
+      // are parameters too, so what is frozen by name comes after them.
+      adapters_pass(settings, AdapterUse::training),
+      freeze_pass(settings.freeze, frozen_by_layer(settings)),
       // Storage types first: every later rule reads types.
       precision_pass(settings.precision),
       // Frozen weights of known type become codes; what is differentiated no longer holds them.
@@ -85,7 +89,7 @@ Pass frozen_pass() {
 Graph evaluation_graph(const Graph& loss, const Settings& settings) {
   return run_passes(
       loss,
-      {trained_part_pass(settings, AdapterUse::evaluation), frozen_pass(),
+      {adapters_pass(settings, AdapterUse::evaluation), frozen_pass(),
        precision_pass(settings.precision), quantize_pass(settings.quantization),
        chunk_loss_pass(settings.loss), mlp_chunks_pass(settings.mlp_chunks, settings.run.seed)},
       nullptr);
@@ -194,7 +198,7 @@ StepModule compile_generation(const ModelConfig& config, GenerationCapacity capa
     capacity.tokens = tokens;
     const Graph graph =
         run_passes(build_generation(config, capacity, capacity.cache_rows),
-                   {trained_part_pass(settings, AdapterUse::generation), frozen_pass(),
+                   {adapters_pass(settings, AdapterUse::generation), frozen_pass(),
                     precision_pass(settings.precision), quantize_pass(settings.quantization)},
                    nullptr);
     if (with_init) {

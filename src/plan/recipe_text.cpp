@@ -2,6 +2,7 @@
 
 #include "core/settings_table.h"
 #include "core/text.h"
+#include "passes/freeze.h"
 #include "passes/lora.h"
 #include "passes/quantize.h"
 
@@ -9,13 +10,8 @@ namespace snug {
 
 std::string describe_tuning(const Settings& settings) {
   std::string text = describe_adapters(settings);
-  if (text.empty()) {
-    text = find_setting("finetuning_type").row->field.print(settings);
-    if (!settings.freeze.unfrozen.empty()) {
-      text += fmt::format(" (only {})", fmt::join(settings.freeze.unfrozen, ", "));
-    }
-  }
-  return text + describe_base(settings.quantization);
+  if (text.empty()) text = find_setting("finetuning_type").row->field.print(settings);
+  return text + describe_unfrozen(settings.freeze) + describe_base(settings.quantization);
 }
 
 std::string describe_recipe(const Recipe& recipe) {

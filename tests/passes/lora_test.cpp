@@ -223,5 +223,20 @@ TEST(Freeze, ByPatternAndByLayer) {
   EXPECT_THROW(trains(true), UserError);
 }
 
+TEST(Freeze, OfAdaptersByPattern) {
+  FreezeOptions options;
+  const auto trains = [&] {
+    return trained(run_passes(loss_graph(),
+                              {lora_pass(adapters({"q_proj", "v_proj"}), 1, AdapterUse::training),
+                               freeze_pass(options, false)},
+                              nullptr));
+  };
+  EXPECT_EQ(trains().size(), 3U * 2 * 2);
+  options.unfrozen = {"layers\\.1"};
+  EXPECT_EQ(trains().size(), 2U * 2);
+  options.unfrozen = {"layers\\.1.*k_proj"};  // the base's, which adapters freeze
+  EXPECT_THROW(trains(), UserError);
+}
+
 }  // namespace
 }  // namespace snug
