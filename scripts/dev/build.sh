@@ -81,3 +81,9 @@ command_quality() {
   compile release
   python3 "$root/scripts/quality.py" --snug "$root/build/release/snug" "$@"
 }
+
+command_start() {
+  need_packages build
+  compile release
+  python3 "$root/scripts/start_time.py" --snug "$root/build/release/snug" "$@"
+}

@@ -1,9 +1,9 @@
 #include "io/checkpoints.h"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -18,18 +18,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view kPrefix = "checkpoint-";
+
+/// N of `checkpoint-N`.
+std::optional<std::int64_t> step_of(std::string_view name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  std::int64_t step = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size() || step < 0) return std::nullopt;
+  return step;
+}
+
 }  // namespace
 
 std::vector<Checkpoint> list_checkpoints(const fs::path& output_dir) {
-  static const std::regex pattern("checkpoint-(\\d{1,18})");
   std::vector<Checkpoint> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(output_dir, error)) {
-    const std::string name = entry.path().filename().string();
-    std::smatch match;
-    if (entry.is_directory() && std::regex_match(name, match, pattern)) {
-      found.push_back({entry.path(), std::stoll(match[1])});
-    }
+    const auto step = step_of(entry.path().filename().string());
+    if (entry.is_directory() && step) found.push_back({entry.path(), *step});
   }
   std::sort(found.begin(), found.end(),
             [](const Checkpoint& a, const Checkpoint& b) { return a.step < b.step; });

@@ -6,7 +6,6 @@
 #include <array>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -27,9 +26,23 @@ fs::path variable(const char* name) {
   return value == nullptr ? fs::path() : fs::path(value);
 }
 
-bool is_hub_id(const std::string& name) {
-  static const std::regex pattern("[A-Za-z0-9][\\w.-]*(/[A-Za-z0-9][\\w.-]*)?");
-  return std::regex_match(name, pattern) && name.find("..") == std::string::npos;
+bool is_letter_or_digit(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+bool is_hub_name(std::string_view name) {
+  return !name.empty() && is_letter_or_digit(name.front()) &&
+         name.find("..") == std::string_view::npos &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return is_letter_or_digit(c) || c == '_' || c == '.' || c == '-';
+         });
+}
+
+/// `name` or `owner/name`.
+bool is_hub_id(std::string_view id) {
+  const std::size_t slash = id.find('/');
+  if (slash == std::string_view::npos) return is_hub_name(id);
+  return is_hub_name(id.substr(0, slash)) && is_hub_name(id.substr(slash + 1));
 }
 
 /// Why a folder without safetensors weights cannot be used.

@@ -1,23 +1,36 @@
 #pragma once
 // Names of modules and parameters against what users write for them.
 
-#include <regex>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+struct pcre2_real_code_8;
+
 namespace snug {
 
-/// A regular expression of a setting.
+/// A regular expression of a setting: PCRE2's, of which Python's are nearly all
+/// (pcre2pattern(3)).
 class NamePattern {
  public:
   /// UserError naming `key` when the expression is malformed.
   NamePattern(const std::string& text, std::string_view key);
-  bool matches(const std::string& name) const { return std::regex_match(name, regex_); }
-  bool found_in(const std::string& name) const { return std::regex_search(name, regex_); }
+  /// The whole name. UserError when the match needs more backtracking than PCRE2 allows.
+  bool matches(std::string_view name) const;
+  /// A part of it.
+  bool found_in(std::string_view name) const;
 
  private:
-  std::regex regex_;
+  struct Free {
+    void operator()(pcre2_real_code_8* code) const;
+  };
+  bool match(std::string_view name, std::uint32_t options) const;
+
+  std::string text_;
+  std::string key_;
+  std::unique_ptr<pcre2_real_code_8, Free> code_;
 };
 
 /// Whether the text is meant as a regular expression: it has a character that no name has.

@@ -211,6 +211,10 @@ TEST(Freeze, ByPatternAndByLayer) {
   EXPECT_EQ(trains(false).size(), 3U * 9 + 3);
   options.unfrozen = {"layers\\.1\\.mlp", "^lm_head"};
   EXPECT_EQ(trains(false).size(), 4U);
+  options.unfrozen = {"(?<!layers\\.1\\.)mlp"};  // Python's syntax, as PEFT's users write it
+  EXPECT_EQ(trains(false).size(), 2U * 3);
+  options.unfrozen = {"mlp("};
+  EXPECT_THROW(trains(false), UserError);
   options = {.unfrozen = {}, .layers = -1, .modules = {"self_attn"}, .extra_modules = {"norm"}};
   EXPECT_EQ(trains(true).size(), 5U);
   options.layers = 2;

@@ -18,9 +18,6 @@
 #define SNUG_ATTENTION_BACKWARD_ONCE
 namespace snug {
 
-/// A block of a product writes up to 15 rows more than a document has.
-inline constexpr std::int64_t kRowPadding = 16;
-
 /// Consecutive query tiles of one document (or of tokens that see nothing).
 struct DocumentTiles {
   std::int32_t first_tile;
@@ -320,47 +317,6 @@ namespace {
 
 HWY_EXPORT(run_backward_item);
 
-struct BufferSizes {
-  std::int64_t rows;
-  std::int64_t dim;
-  std::int64_t document;
-  std::int64_t floats;
-};
-
-BufferSizes buffer_sizes(const AttentionShape& shape, std::int64_t tokens) {
-  BufferSizes sizes{};
-  sizes.rows = round_up(queries_per_tile(shape) * shape.group(), 32);
-  sizes.dim = round_up(shape.head_dim, 16);
-  sizes.document = round_up(tokens, kRowPadding) * sizes.dim;
-  sizes.floats = 5 * sizes.rows * sizes.dim + 2 * kKeyTile * sizes.dim + 2 * kKeyTile * sizes.rows +
-                 kKeyTile * sizes.dim + 3 * sizes.rows + 2 * sizes.document;
-  return sizes;
-}
-
-BackwardBuffers take_buffers(const BufferSizes& sizes, float* area) {
-  const auto take = [&area](std::int64_t count) { return std::exchange(area, area + count); };
-  BackwardBuffers buffers{};
-  buffers.padded_rows = sizes.rows;
-  buffers.padded_dim = sizes.dim;
-  buffers.query = take(sizes.rows * sizes.dim);
-  buffers.query_scaled = take(sizes.rows * sizes.dim);
-  buffers.grad_output = take(sizes.rows * sizes.dim);
-  buffers.grad_output_t = take(sizes.rows * sizes.dim);
-  buffers.grad_query = take(sizes.rows * sizes.dim);
-  buffers.keys = take(kKeyTile * sizes.dim);
-  buffers.values = take(kKeyTile * sizes.dim);
-  buffers.keys_t = take(kKeyTile / 2 * sizes.dim);
-  buffers.probability = take(kKeyTile * sizes.rows);
-  buffers.grad_score = take(kKeyTile * sizes.rows);
-  buffers.staging = take(kKeyTile / 2 * sizes.dim);
-  buffers.lse = take(sizes.rows);
-  buffers.delta = take(sizes.rows);
-  buffers.at = reinterpret_cast<std::int32_t*>(take(sizes.rows));
-  buffers.document_grad_k = take(sizes.document);
-  buffers.document_grad_v = take(sizes.document);
-  return buffers;
-}
-
 std::int64_t group_tiles(const QueryTile* tiles, std::int64_t tile_count,
                          const std::int32_t* doc_start, DocumentTiles* documents) {
   std::int64_t count = 0;
@@ -380,7 +336,7 @@ std::int64_t group_tiles(const QueryTile* tiles, std::int64_t tile_count,
 std::int64_t attention_backward_scratch(const AttentionShape& shape, std::int64_t tokens,
                                         int threads) {
   return scratch_bytes(tokens, sizeof(QueryTile)) + scratch_bytes(tokens, sizeof(DocumentTiles)) +
-         scratch_bytes(buffer_sizes(shape, tokens).floats * threads, sizeof(float));
+         scratch_bytes(backward_floats(shape, tokens) * threads, sizeof(float));
 }
 
 void attention_backward(const AttentionBackward& call, std::span<std::byte> scratch,
@@ -391,14 +347,14 @@ void attention_backward(const AttentionBackward& call, std::span<std::byte> scra
   auto* documents = rest.take<DocumentTiles>(call.tokens);
   const std::int64_t tile_count = make_query_tiles(call.shape, call.doc_start, call.tokens, tiles);
   const std::int64_t count = group_tiles(tiles, tile_count, call.doc_start, documents);
-  const BufferSizes sizes = buffer_sizes(call.shape, call.tokens);
-  auto* area = rest.take<float>(sizes.floats * pool.threads());
+  const std::int64_t floats = backward_floats(call.shape, call.tokens);
+  auto* area = rest.take<float>(floats * pool.threads());
   const BackwardTask task{&call, tiles, documents,
                           call.shape.type == DType::bf16 ? pair_products(call.shape.isa) : nullptr};
   choose_target();
   const auto item = HWY_DYNAMIC_DISPATCH(run_backward_item);
   pool.run(count * call.shape.kv_heads, [&](std::int64_t index, int worker) {
-    item(task, index, take_buffers(sizes, area + worker * sizes.floats));
+    item(task, index, backward_buffers(call.shape, call.tokens, area + worker * floats));
   });
 }
 

@@ -3,7 +3,12 @@
 
 #include <cstdint>
 
+#include "backend/cpu/attention_tiles.h"
+
 namespace snug {
+
+/// A block of a product writes up to 15 rows more than a document has.
+inline constexpr std::int64_t kRowPadding = 16;
 
 /// A worker's arrays. P stands for the rows of a query tile, D for the head size, both padded
 /// to 16 (P to 32 where products are of pairs). Then, with H pairs in a row of the head, all of
@@ -30,5 +35,11 @@ struct BackwardBuffers {
   float* document_grad_k;  // [tokens, D]: dk / scale
   float* document_grad_v;  // [tokens, D]
 };
+
+/// Of one worker's arrays, for documents of up to `tokens` tokens.
+std::int64_t backward_floats(const AttentionShape& shape, std::int64_t tokens);
+
+/// The arrays in `area`, which has that many floats.
+BackwardBuffers backward_buffers(const AttentionShape& shape, std::int64_t tokens, float* area);
 
 }  // namespace snug
