@@ -97,7 +97,7 @@ class UpdateRun {
 
  private:
   void add(const TensorType& type, bool present) {
-    buffers_.push_back(std::make_unique<Guarded<float>>((type.bytes() + 3) / 4));
+    buffers_.push_back(std::make_unique<Guarded<std::int64_t>>((type.bytes() + 7) / 8));
     const std::int64_t row = type.shape.rank() == 0
                                  ? 1
                                  : type.shape.elements() / std::max<std::int64_t>(1, type.shape[0]);
@@ -106,7 +106,7 @@ class UpdateRun {
   }
 
   UpdateCase case_;
-  std::vector<std::unique_ptr<Guarded<float>>> buffers_;
+  std::vector<std::unique_ptr<Guarded<std::int64_t>>> buffers_;
   std::vector<Operand> operands_;
 };
 

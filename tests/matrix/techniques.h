@@ -10,6 +10,12 @@
 
 namespace snug::testing {
 
+// What is trained, in elements: all, or adapters of rank 16 (in + out of each matrix by the rank).
+inline constexpr double kLayerElements = 3 * (4096 + 2048 + 2048 + 4096 + 3 * 8192 + 2 * 64);
+inline constexpr double kModelElements = kLayerElements + 2 * 97 * 64 + 64;
+inline constexpr double kAdapterElements = 3 * 16 * (128 + 96 + 96 + 128 + 3 * 192);
+inline constexpr double kHeadAdapterElements = 16 * (3 * (128 + 96 + 192) + 64 + 97);
+
 struct Technique {
   const char* name;
   std::vector<const char*> settings;  ///< key=value
@@ -27,6 +33,7 @@ struct Technique {
   double rounding = 0;
   /// How many parts of a gradient are stored and added up one by one.
   int parts = 1;
+  double trained = kModelElements;
 };
 
 /// 8 rows of at most 30 tokens, fp32 logits of 97 classes, 8 KiB at a time.
@@ -103,34 +110,63 @@ inline std::vector<Technique> techniques() {
        changed,
        "tuning",
        1e-5,
-       1},
+       1,
+       nullptr,
+       0,
+       1,
+       kAdapterElements},
       {"rsLoRA",
        {"finetuning_type=lora", "lora_r=16", "use_rslora=true", "learning_rate=1e-2"},
        changed,
        "tuning",
        1e-5,
-       1},
+       1,
+       nullptr,
+       0,
+       1,
+       kAdapterElements},
       {"DoRA",
        {"finetuning_type=lora", "lora_r=16", "use_dora=true", "learning_rate=1e-2"},
        changed,
        "tuning",
        1e-5,
-       1},
+       1,
+       nullptr,
+       0,
+       1,
+       kAdapterElements},
       {"LoRA, dropout, head saved",
        {"finetuning_type=lora", "lora_r=16", "lora_dropout=0.1", "modules_to_save=lm_head",
         "learning_rate=1e-2"},
        changed,
        "tuning",
        1e-5,
-       1},
+       1,
+       nullptr,
+       0,
+       1,
+       kAdapterElements},
       {"LoRA on the head too",
        {"finetuning_type=lora", "lora_r=16", "lora_target_modules=q_proj,v_proj,down_proj,lm_head",
         "learning_rate=1e-2"},
        changed,
        "tuning",
        1e-5,
-       1},
-      {"layers only", {"unfrozen_parameters=layers"}, changed, "freeze", 1e-5, 1},
+       1,
+       nullptr,
+       0,
+       1,
+       kHeadAdapterElements},
+      {"layers only",
+       {"unfrozen_parameters=layers"},
+       changed,
+       "freeze",
+       1e-5,
+       1,
+       nullptr,
+       0,
+       1,
+       kLayerElements},
       // What the codes of the base cost beside the same adapters on the base itself: they are off
       // by 9.2 % of the weights' size in NF4.
       {"QLoRA NF4",
@@ -140,14 +176,20 @@ inline std::vector<Technique> techniques() {
        "base",
        1e-5,
        0.092,
-       "LoRA"},
+       "LoRA",
+       0,
+       1,
+       kAdapterElements},
       {"LoRA on an int8 base",
        {"finetuning_type=lora", "lora_r=16", "load_in_8bit=true", "learning_rate=1e-2"},
        changed,
        "base",
        1e-5,
        0.05,
-       "LoRA"},
+       "LoRA",
+       0,
+       1,
+       kAdapterElements},
   };
 }
 
