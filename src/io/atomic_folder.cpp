@@ -22,9 +22,10 @@ fs::path aside_of(const fs::path& target) {
   return target.parent_path() / fmt::format(".{}.tmp", target.filename().string());
 }
 
-/// `target` without a trailing slash, so that it has a name.
+/// `target` without dots and a trailing slash, so that it has a name.
 fs::path named(const fs::path& target) {
-  return target.has_filename() ? target : target.parent_path();
+  const fs::path plain = target.lexically_normal();
+  return plain.has_filename() ? plain : plain.parent_path();
 }
 
 [[noreturn]] void fail(const fs::path& path, const char* what, const std::error_code& error) {
@@ -77,6 +78,12 @@ void make_folders(const fs::path& folder) {
 
 AtomicFolder::AtomicFolder(const fs::path& target)
     : target_(named(fs::absolute(target))), aside_(aside_of(target_)) {
+  if (target_ == named(fs::current_path())) {
+    user_error(
+        "{}: is the current folder, which a finished one cannot take the place of. Name a "
+        "folder in it.",
+        target.string());
+  }
   erase(aside_);
   make_folders(aside_);
 }

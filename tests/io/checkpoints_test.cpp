@@ -77,6 +77,17 @@ TEST(AtomicFolder, ReplacesAFolderOfTheSameName) {
   EXPECT_THAT(names_in(parent / "checkpoint-5"), ElementsAre("only-new"));
 }
 
+TEST(AtomicFolder, TheCurrentFolderIsRefusedByName) {
+  for (const char* name : {".", "./", "a/.."}) {
+    try {
+      const AtomicFolder folder{fs::path(name)};
+      ADD_FAILURE() << name << " was taken";
+    } catch (const UserError& error) {
+      EXPECT_NE(std::string(error.what()).find("current folder"), std::string::npos);
+    }
+  }
+}
+
 TEST(AtomicFolder, FilesMoveIntoARunningFolder) {
   const TemporaryFolder run;
   write_text(run / "metrics.jsonl", "kept");
