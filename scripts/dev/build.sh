@@ -33,10 +33,16 @@ compile() {
 }
 
 command_build() {
-  local preset=release targets=() groups=(build)
+  local preset=release targets=() groups=(build) archs=$cuda_all_archs
   while [ $# -gt 0 ]; do
     case $1 in
       --clang) preset=clang ;;
+      --cuda) preset=cuda ;;
+      --arch)
+        [ $# -gt 1 ] || fail "build: --arch needs a list, e.g. --arch '80;89'"
+        archs=$2
+        shift
+        ;;
       --)
         shift
         [ $# -gt 0 ] && targets=(--target "$@")
@@ -50,7 +56,12 @@ command_build() {
   [ "$preset" = release ] || groups+=(test)
   case $preset in clang | fuzz) groups+=(clang) ;; esac
   need_packages "${groups[@]}"
-  compile "$preset" ${targets[@]+"${targets[@]}"}
+  if [ "$preset" = cuda ]; then
+    need_cublas
+    compile_cuda "$archs" ${targets[@]+"${targets[@]}"}
+  else
+    compile "$preset" ${targets[@]+"${targets[@]}"}
+  fi
   if [ -e "build/$preset/snug" ]; then
     say "the program: build/$preset/snug"
   fi

@@ -7,6 +7,8 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/isa.h"
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/probe.h"
 #include "backend/host_threads.h"
 #include "backend/reference/reference.h"
 #include "core/error.h"
@@ -39,20 +41,50 @@ std::string library_versions() {
   return fmt::format("Highway {}.{}.{}", HWY_MAJOR, HWY_MINOR, HWY_PATCH);
 }
 
+std::string backend_name(const DeviceSettings& settings) {
+  switch (settings.kind) {
+    case DeviceKind::reference:
+      return "reference";
+    case DeviceKind::cuda:
+      return "cuda";
+    case DeviceKind::automatic:
+      if (settings.profile) return "cuda";
+      return "cpu";
+    case DeviceKind::cpu:
+      break;
+  }
+  if (settings.profile) {
+    user_error("device_profile={} is of a card. Set device=cuda, or leave it out.",
+               *settings.profile);
+  }
+  return "cpu";
+}
+
 }  // namespace
 
 Target make_target(const DeviceSettings& settings) {
-  return {.backend = settings.kind == DeviceKind::reference ? "reference" : "cpu",
-          .isa = std::min(detect_isa(), highest_isa(settings.instruction_set)),
-          .threads = thread_count(settings),
-          .libraries = library_versions()};
+  Target target{.backend = backend_name(settings),
+                .isa = std::min(detect_isa(), highest_isa(settings.instruction_set)),
+                .threads = thread_count(settings),
+                .libraries = library_versions(),
+                .card = {}};
+  if (target.backend == "cuda") {
+    target.card = settings.profile ? card_from_profile(*settings.profile) : cuda::probe_card();
+  }
+  return target;
 }
 
 std::unique_ptr<KernelSource> make_backend(const Target& target) {
   if (target.backend == "reference") return std::make_unique<ReferenceBackend>();
+  if (target.backend == "cuda") return std::make_unique<CudaBackend>();
   check(target.backend == "cpu", "there is no back end '{}'", target.backend);
   cap_isa(target.isa);
   return std::make_unique<CpuBackend>();
+}
+
+std::unique_ptr<Device> open_device(const Target& target) {
+  if (target.backend != "cuda") return nullptr;
+  return cuda::open_card(target);
 }
 
 }  // namespace snug

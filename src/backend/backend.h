@@ -10,7 +10,8 @@
 namespace snug {
 
 /// What `settings` ask for on this machine: the CPU's instruction set or the cap below it, threads
-/// by affinity mask and control groups unless set, the libraries' versions.
+/// by affinity mask and control groups unless set, the libraries' versions; the card by its profile
+/// or, without one, the card that is there (UserError when there is none).
 Target make_target(const DeviceSettings& settings);
 
 /// The kernels of a target's back end. Caps the instruction sets of the whole process at the

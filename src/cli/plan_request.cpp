@@ -24,7 +24,7 @@ PlannedRun plan_request(const Settings& settings) {
     request.evaluate = data.eval.size() > 0;
   }
   request.rope_positions = request.lengths.back();
-  const ProcessMemory memory = process_memory(settings.device);
+  const ProcessMemory memory = process_memory(settings.device, target);
   request.budget_bytes = memory.budget;
   request.outside_bytes = memory.outside;
   return run;

@@ -98,7 +98,7 @@ int run_bench(const Command& command, Console& console) {
   const ModelSource model = open_model(settings.model);
   const Target target = make_target(settings.device);
   const auto kernels = make_backend(target);
-  const ProcessMemory memory = process_memory(settings.device);
+  const ProcessMemory memory = process_memory(settings.device, target);
   const RecipeRequest request{.config = model.config,
                               .settings = settings,
                               .lengths = {settings.bench.sequence},
@@ -113,13 +113,11 @@ int run_bench(const Command& command, Console& console) {
   }
   fmt::print(console.talk, "{}\n", describe_verdict(recipe, memory.budget));
   ThreadPool pool(target.threads);
-  Executor executor(recipe.plan, reserve_arenas(recipe.plan, pool), pool,
-                    {.profile = true, .debug = {}});
+  Executor executor(
+      recipe.plan, reserve_arenas(recipe.plan, pool), pool,
+      {.profile = target.backend != "cuda", .debug = {}, .replay = settings.device.graphs});
   executor.play(recipe.module->script.init);
-  const auto bytes = [&](std::string_view name) -> std::span<std::byte> {
-    const Location location = recipe.plan.location(name);
-    return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
-  };
+  const auto bytes = [&](std::string_view name) { return executor.bytes(name); };
   fill_weights(recipe.module->parameters, model, 42, bytes, pool);
   const std::int64_t rows = settings.bench.batch * settings.bench.accumulation;
   const Dataset data = random_rows(rows, settings.bench.sequence, model.config.vocab_size);

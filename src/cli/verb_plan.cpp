@@ -80,9 +80,20 @@ void print_savings(const PlannedRun& run, const Recipe& recipe, std::ostream& ou
   }
 }
 
+/// The card, and what it takes beside the arena.
+void print_card(const Card& card, std::ostream& out) {
+  if (!card.present()) return;
+  fmt::print(out, "card: {}\ncontext and libraries: {} ({})\n", describe(card),
+             binary_bytes(card.overhead_bytes),
+             card.measured ? "measured on this card"
+                           : "an estimate: nobody has measured it on such a card");
+}
+
 void print_text(const Command& command, const PlannedRun& run, const Recipe& recipe,
                 const MemoryReport& report, std::ostream& out) {
-  fmt::print(out, "{}\n\n", describe_verdict(recipe, run.request.budget_bytes));
+  fmt::print(out, "{}\n", describe_verdict(recipe, run.request.budget_bytes));
+  print_card(run.request.target.card, out);
+  fmt::print(out, "\n");
   fmt::print(out, "{}", report_text(report));
   fmt::print(out, "\ntechniques:\n");
   print_savings(run, recipe, out);
@@ -105,6 +116,13 @@ void print_json(const PlannedRun& run, const Recipe& recipe, const MemoryReport&
   json["needed_bytes"] = recipe.needed_bytes;
   json["budget_bytes"] = run.request.budget_bytes;
   json["outside_bytes"] = run.request.outside_bytes;
+  if (const Card& card = run.request.target.card; card.present()) {
+    json["card"] = {{"name", card.name},
+                    {"compute", card.compute},
+                    {"memory_bytes", card.memory_bytes},
+                    {"overhead_bytes", card.overhead_bytes},
+                    {"overhead_measured", card.measured}};
+  }
   json["recipe"] = describe_recipe(recipe);
   json["micro_batch"] = recipe.micro_rows;
   json["gradient_accumulation_steps"] = recipe.accumulation;

@@ -200,12 +200,14 @@ struct LossOptions {
   Bytes chunk;  // of the logits alive at once; 0: all rows in one chunk
 };
 
-enum class DeviceKind { automatic, cpu, reference };
+enum class DeviceKind { automatic, cpu, cuda, reference };
 enum class InstructionSet { automatic, avx2, avx512, avx512_bf16, amx };
 
 struct DeviceSettings {
   DeviceKind kind = DeviceKind::automatic;
-  std::optional<Bytes> memory;  // of the whole process; none: what is free
+  std::optional<std::string> profile;  // of a card; none: the one in this machine
+  bool graphs = false;                 // replay whole programs on a card
+  std::optional<Bytes> memory;         // of the whole process; none: what is free
   InstructionSet instruction_set = InstructionSet::automatic;  // a cap
   std::optional<std::int64_t> threads;
 };

@@ -52,15 +52,28 @@ std::vector<Row> memory_rows() {
        .initial = "auto",
        .sentence =
            "All that the process may use: 8GB is decimal, 8GiB binary. auto on the CPU: 0.9 "
-           "of what is available, the control group's limit included."},
+           "of what is available, the control group's limit included; on a card: all of its "
+           "memory."},
       {.key = "device",
        .group = Group::device,
        .field = field(&Settings::device, &DeviceSettings::kind),
        .initial = "auto",
-       .sentence = "What the step is compiled for; reference is the slow specification of every "
-                   "operation.",
-       .aliases = {{"use_cpu", {{"true", "cpu"}, {"false", "auto"}}}},
-       .refused = {{{"cuda", "gpu", "cuda:0"}, "the CUDA back end is not in this version"}}},
+       .sentence = "What the step is compiled for; auto: the CPU, or cuda where device_profile is "
+                   "set; reference is the slow specification of every operation.",
+       .aliases = {{"use_cpu", {{"true", "cpu"}, {"false", "auto"}}}}},
+      {.key = "device_profile",
+       .group = Group::device,
+       .field = field(&Settings::device, &DeviceSettings::profile, "auto"),
+       .initial = "auto",
+       .sentence =
+           "The NVIDIA card that device=cuda plans for, by name: rtx4090, a100-80, h100 and "
+           "others; plan needs no such card. auto: the one in this machine."},
+      {.key = "cuda_graphs",
+       .group = Group::device,
+       .field = field(&Settings::device, &DeviceSettings::graphs),
+       .initial = "false",
+       .sentence = "On a card each program is remembered as one CUDA graph and replayed: less work "
+                   "for the CPU, the same bits, some memory outside the plan."},
       {.key = "instruction_set",
        .group = Group::device,
        .field = field(&Settings::device, &DeviceSettings::instruction_set),

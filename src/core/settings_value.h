@@ -86,7 +86,7 @@ constexpr auto enum_names(FourBitType) {
 constexpr auto enum_names(DeviceKind) {
   using enum DeviceKind;
   return std::to_array<EnumName<DeviceKind>>(
-      {{automatic, "auto"}, {cpu, "cpu"}, {reference, "reference"}});
+      {{automatic, "auto"}, {cpu, "cpu"}, {cuda, "cuda"}, {reference, "reference"}});
 }
 constexpr auto enum_names(InstructionSet) {
   using enum InstructionSet;

@@ -114,6 +114,13 @@ Arena Arena::on_disk(std::int64_t bytes, const std::filesystem::path& folder) {
   return arena;
 }
 
+Arena Arena::on_device(Device& device, Space space, std::int64_t bytes) {
+  Arena arena;
+  arena.data_ = device.reserve(space, bytes);
+  arena.bytes_ = bytes;
+  return arena;
+}
+
 Arena::~Arena() { release(); }
 
 Arena::Arena(Arena&& other) noexcept { *this = std::move(other); }
@@ -133,10 +140,49 @@ void Arena::release() noexcept {
   reserved_ = nullptr;
 }
 
+namespace {
+
+Arenas reserve_on_card(std::unique_ptr<Device> device, const Plan& plan,
+                       const std::filesystem::path& folder) {
+  const std::int64_t needed = plan.arena(Space::device).bytes;
+  const std::int64_t free = device->free_bytes();
+  if (needed > free) {
+    user_error(
+        "does not fit: the plan needs {} of {}, which has {} of {} left. Another process may hold "
+        "the rest (nvidia-smi lists them); end it, or set device_memory={}.",
+        binary_bytes(needed), device->card().name, binary_bytes(free),
+        binary_bytes(device->card().memory_bytes), free + plan.target.card.overhead_bytes);
+  }
+  Arenas arenas;
+  for (const Space space : {Space::device, Space::host}) {
+    arenas.spaces[static_cast<std::size_t>(space)] =
+        Arena::on_device(*device, space, plan.arena(space).bytes);
+  }
+  arenas.spaces[static_cast<std::size_t>(Space::disk)] =
+      Arena::on_disk(plan.arena(Space::disk).bytes, folder);
+  arenas.device = std::move(device);
+  return arenas;
+}
+
+}  // namespace
+
 Arenas reserve_arenas(const Plan& plan, ThreadPool& pool, const std::filesystem::path& folder) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto timed = [&](Arenas arenas) {
+    arenas.populate_seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return arenas;
+  };
   const std::int64_t device = plan.arena(Space::device).bytes;
   const std::int64_t host = plan.arena(Space::host).bytes;
   const std::int64_t available = available_host_memory();
+  if (auto card = open_device(plan.target)) {
+    if (host > available) {
+      user_error("does not fit: the plan needs {} of host memory, this machine has {} left.",
+                 binary_bytes(host), binary_bytes(available));
+    }
+    return timed(reserve_on_card(std::move(card), plan, folder));
+  }
   if (device + host > available) {
     user_error(
         "does not fit: the plan needs {}, this machine has {} left. Set device_memory={} or free "
@@ -144,15 +190,12 @@ Arenas reserve_arenas(const Plan& plan, ThreadPool& pool, const std::filesystem:
         binary_bytes(device + host), binary_bytes(available),
         std::max<std::int64_t>(0, available - host));
   }
-  const auto start = std::chrono::steady_clock::now();
   Arenas arenas;
   arenas.spaces[static_cast<std::size_t>(Space::device)] = Arena::in_memory(device, pool);
   arenas.spaces[static_cast<std::size_t>(Space::host)] = Arena::in_memory(host, pool);
   arenas.spaces[static_cast<std::size_t>(Space::disk)] =
       Arena::on_disk(plan.arena(Space::disk).bytes, folder);
-  arenas.populate_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return arenas;
+  return timed(std::move(arenas));
 }
 
 }  // namespace snug

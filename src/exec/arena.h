@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 
+#include "backend/device.h"
 #include "core/thread_pool.h"
 #include "plan/plan.h"
 
@@ -21,6 +23,8 @@ class Arena {
   /// A nameless file in `folder`, its blocks reserved; goes away with the arena. UserError when the
   /// disk has no room.
   static Arena on_disk(std::int64_t bytes, const std::filesystem::path& folder);
+  /// Memory that `device` reserved for `space` and owns.
+  static Arena on_device(Device& device, Space space, std::int64_t bytes);
   ~Arena();
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&& other) noexcept;
@@ -44,14 +48,16 @@ class Arena {
 
 /// One arena a space.
 struct Arenas {
+  std::unique_ptr<Device> device;  ///< nullptr: the device arena is the process's own memory
   std::array<Arena, kSpaces> spaces;
   double populate_seconds = 0;
 
   const Arena& operator[](Space space) const { return spaces[static_cast<std::size_t>(space)]; }
 };
 
-/// Reserves what the plan needs. UserError, before anything is reserved, when the machine has not
-/// that much memory left. `folder` holds the disk arena.
+/// Reserves what the plan needs, on the card of the plan's target where it has one. UserError,
+/// before anything is reserved, when the machine or the card has not that much memory left.
+/// `folder` holds the disk arena.
 Arenas reserve_arenas(const Plan& plan, ThreadPool& pool,
                       const std::filesystem::path& folder = std::filesystem::temp_directory_path());
 

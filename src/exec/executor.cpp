@@ -29,7 +29,9 @@ Executor::Executor(const Plan& plan, Arenas arenas, ThreadPool& pool, ExecutorOp
     sequences_.emplace_back(plan, static_cast<std::int32_t>(p), arenas_, prepared_);
   }
   for (LaneState& lane : lanes_) lane.peaks.resize(plan.programs.size());
-  if (options_.debug.any()) {
+  if (arenas_.device) {
+    start_player();
+  } else if (options_.debug.any()) {
     debug_ = std::make_unique<DebugPlayer>(plan_, arenas_, options_.debug);
   } else {
     start_lanes();
@@ -45,6 +47,21 @@ Executor::~Executor() {
   }
 }
 
+void Executor::start_player() {
+  check(!options_.debug.any(), "a card's memory cannot be watched byte by byte");
+  windows_ = std::make_unique<HostWindows>(*arenas_.device);
+  device_player_ = std::make_unique<DevicePlayer>(
+      plan_, sequences_, *arenas_.device,
+      DevicePlayerOptions{.replay = options_.replay, .one_by_one = options_.profile});
+}
+
+std::span<std::byte> Executor::bytes(const Location& location) const {
+  const std::int64_t size = location.layout.type.bytes();
+  std::byte* const at = address(location);
+  if (windows_ && location.space == Space::device) return windows_->open(at, size);
+  return {at, static_cast<std::size_t>(size)};
+}
+
 void Executor::start_lanes() {
   for (const Lane lane : kOtherLanes) {
     const bool used = std::any_of(sequences_.begin(), sequences_.end(),
@@ -58,7 +75,12 @@ void Executor::start_lanes() {
 void Executor::play(std::int32_t program) {
   const Sequence& sequence = sequences_.at(static_cast<std::size_t>(program));
   program_ = program;
-  if (debug_) {
+  if (device_player_) {
+    windows_->flush();
+    device_player_->play(program, [&](const Step& step, void* queue) {
+      run_step(step, state(step.lane), pool_, queue);
+    });
+  } else if (debug_) {
     debug_->play(sequence, program,
                  [&](const Step& step) { run_step(step, state(Lane::compute), pool_); });
   } else if (sequence.compute_only()) {
@@ -128,16 +150,17 @@ void Executor::wait_for(Lane lane, std::int32_t finished) {
   }
 }
 
-void Executor::run_step(const Step& step, LaneState& own, ThreadPool& pool) {
+void Executor::run_step(const Step& step, LaneState& own, ThreadPool& pool, void* queue) {
   if (options_.profile) {
     const auto start = std::chrono::steady_clock::now();
-    step.run(pool);
+    step.run(pool, queue);
+    if (device_player_) arenas_.device->finish();
     const auto time = std::chrono::steady_clock::now() - start;
     const auto op = static_cast<std::size_t>(step.op);
     ++own.calls[op];
     own.nanoseconds[op] += std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
   } else {
-    step.run(pool);
+    step.run(pool, queue);
   }
   auto& peaks = own.peaks[static_cast<std::size_t>(program_)][static_cast<std::size_t>(step.phase)];
   for (std::size_t s = 0; s < kSpaces; ++s) peaks[s] = std::max(peaks[s], step.highest[s]);

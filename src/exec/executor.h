@@ -14,6 +14,8 @@
 #include "core/error.h"
 #include "exec/arena.h"
 #include "exec/debug_player.h"
+#include "exec/device_player.h"
+#include "exec/host_windows.h"
 #include "exec/sequence.h"
 #include "plan/plan.h"
 
@@ -22,6 +24,7 @@ namespace snug {
 struct ExecutorOptions {
   bool profile = false;     ///< measure the time of each kind of op
   DebugOptions debug = {};  ///< any of them: programs run on one thread, in list order
+  bool replay = false;      ///< on a card: remember a program and replay it (DevicePlayerOptions)
 };
 
 struct OpTime {
@@ -31,7 +34,8 @@ struct OpTime {
 };
 
 /// Owns the arenas and what kernels prepare. The compute lane runs on the caller's thread and the
-/// pool; each other lane on a thread of its own. play() allocates nothing.
+/// pool; each other lane on a thread of its own; on a card all lanes are queues. play() allocates
+/// nothing.
 class Executor {
  public:
   /// Prepares every kernel. `plan` and `pool` must outlive the executor.
@@ -47,9 +51,11 @@ class Executor {
   /// has stopped; values are undefined then. One call at a time.
   void play(std::int32_t program);
 
-  std::byte* address(const Location& location) const {
-    return arenas_[location.space].data() + location.offset;
-  }
+  /// The bytes of a dense value as the host reads and writes them: the arena's own, or for a
+  /// card's memory a copy that the next program sees (exec/host_windows.h says how long it lives).
+  std::span<std::byte> bytes(const Location& location) const;
+  /// The same of a run-, step- or session-scoped value.
+  std::span<std::byte> bytes(std::string_view name) const { return bytes(plan_.location(name)); }
   /// The elements of a run-, step- or session-scoped value. T has the size of its element.
   template <class T>
   std::span<T> value(std::string_view name) const {
@@ -92,16 +98,20 @@ class Executor {
     check(sizeof(T) == static_cast<std::size_t>(size_of(layout.type.dtype)),
           "'{}' has elements of {}", name, name_of(layout.type.dtype));
     check(extent_bytes(layout) == layout.type.bytes(), "'{}' is not dense", name);
-    return {reinterpret_cast<T*>(address(location)),
+    return {reinterpret_cast<T*>(bytes(location).data()),
             static_cast<std::size_t>(layout.type.shape.elements())};
   }
 
+  std::byte* address(const Location& location) const {
+    return arenas_[location.space].data() + location.offset;
+  }
+  void start_player();
   void start_lanes();
   void lane_main(Lane lane);
   void play_lane(const Sequence& sequence, Lane lane);
   void play_all_lanes(const Sequence& sequence);
   void wait_for(Lane lane, std::int32_t finished);
-  void run_step(const Step& step, LaneState& state, ThreadPool& pool);
+  void run_step(const Step& step, LaneState& state, ThreadPool& pool, void* queue = nullptr);
   void note_error() noexcept;
   LaneState& state(Lane lane) { return lanes_[static_cast<std::size_t>(lane)]; }
 
@@ -112,6 +122,8 @@ class Executor {
   PreparedChoices prepared_;
   std::vector<Sequence> sequences_;  ///< by program
   std::unique_ptr<DebugPlayer> debug_;
+  std::unique_ptr<DevicePlayer> device_player_;  ///< nullptr: the arenas are the process's own
+  std::unique_ptr<HostWindows> windows_;         ///< beside it
   std::array<LaneState, kLanes> lanes_;
 
   // What lanes other than compute are told to play.

@@ -28,9 +28,9 @@ struct Step {
   Phase phase = Phase::forward;
   Lane lane = Lane::compute;
 
-  void run(ThreadPool& pool) const {
+  void run(ThreadPool& pool, void* queue = nullptr) const {
     if (kernel == nullptr) return;
-    kernel->run({*attributes, inputs, outputs, scratch, prepared, pool});
+    kernel->run({*attributes, inputs, outputs, scratch, prepared, pool, queue});
   }
 };
 

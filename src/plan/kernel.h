@@ -62,7 +62,8 @@ struct KernelCall {
   std::span<const Operand> outputs;
   std::span<std::byte> scratch;  ///< as many bytes as granted, aligned to 64
   const Prepared* prepared;      ///< nullptr when the kernel has no prepare
-  ThreadPool& pool;  ///< of the instruction's lane: other lanes than compute have one thread
+  ThreadPool& pool;       ///< of the instruction's lane: other lanes than compute have one thread
+  void* queue = nullptr;  ///< of the lane, where the back end has a Device (backend/device.h)
 };
 
 /// What refuses, grant and prepare say may depend on nothing but the query.

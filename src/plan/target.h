@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "ir/graph.h"
+#include "plan/card.h"
 
 namespace snug {
 
@@ -19,6 +20,7 @@ struct Target {
   Isa isa = Isa::avx2;
   int threads = 1;
   std::string libraries;  ///< e.g. `Highway 1.0.3`: grants may depend on it
+  Card card = {};         ///< of the `cuda` back end
   /// Alignment of a value in a space, in bytes; part of the planned bytes.
   std::int64_t alignment(Space space) const {
     return space == Space::disk ? 4096 : (backend == "cuda" ? 512 : 64);

@@ -22,11 +22,6 @@ constexpr const char* kData = "dataloader_state.json";
 constexpr const char* kScaler = "scaler.json";
 constexpr const char* kTrainer = "trainer_state.json";
 
-std::span<std::byte> bytes_of(const Executor& executor, std::string_view name) {
-  const Location location = executor.plan().location(name);
-  return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
-}
-
 void add_state_texts(std::map<std::string, std::string>& texts, const Progression& p) {
   texts[kTrainer] = p.trainer.to_json();
   texts[kScheduler] =
@@ -74,7 +69,7 @@ ModelFolderWriter CheckpointWriter::folder_writer(std::map<std::string, std::str
 void CheckpointWriter::write_weights(const ModelFolderWriter& writer,
                                      const fs::path& folder) const {
   writer.write(folder, [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
-    weights_.write(tensor, [&](std::string_view name) { return bytes_of(executor_, name); }, sink);
+    weights_.write(tensor, [&](std::string_view name) { return executor_.bytes(name); }, sink);
   });
 }
 
@@ -89,7 +84,7 @@ std::int64_t CheckpointWriter::checkpoint_bytes() const {
 void CheckpointWriter::write_state(const fs::path& folder) const {
   write_safetensors(folder / kOptimizer, state_specs(recipe_.module->parameters),
                     [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
-                      sink(bytes_of(executor_, tensor.name));
+                      sink(executor_.bytes(tensor.name));
                     });
 }
 
@@ -151,7 +146,7 @@ Progression load_checkpoint(const fs::path& folder, const ModelSource& model, co
                             const Executor& executor, ThreadPool& pool) {
   check_checkpoint(folder);
   const Progression progression = read_progression(folder);
-  const auto bytes = [&](std::string_view name) { return bytes_of(executor, name); };
+  const auto bytes = [&](std::string_view name) { return executor.bytes(name); };
   const ParameterTable& parameters = recipe.module->parameters;
   if (has_adapter(parameters)) {
     ModelSource source = model;

@@ -18,11 +18,6 @@ namespace {
 
 constexpr std::int64_t kDefaultRows = 8;
 
-std::span<std::byte> bytes_of(const Executor& executor, std::string_view name) {
-  const Location location = executor.plan().location(name);
-  return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
-}
-
 }  // namespace
 
 EvaluationResult evaluate_model(const Settings& given, Talk talk) {
@@ -50,7 +45,7 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
       settings));
   check_adapter(recipe.module->parameters, model);
   recipe.plan = make_plan(*recipe.module, *kernels, target);
-  const ProcessMemory memory = process_memory(settings.device);
+  const ProcessMemory memory = process_memory(settings.device, target);
   const std::int64_t needed = recipe.plan.arena(Space::device).bytes + memory.outside;
   if (needed > memory.budget) {
     throw DoesNotFit(
@@ -65,7 +60,7 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
   executor.play(recipe.module->script.init);
   fill_weights(
       recipe.module->parameters, model, static_cast<std::uint64_t>(settings.run.seed),
-      [&](std::string_view name) { return bytes_of(executor, name); }, pool);
+      [&](std::string_view name) { return executor.bytes(name); }, pool);
   talk.out << fmt::format("eval: {} rows · {} labels · {} planned\n", data.train.size(),
                           data.train.counts().trained_tokens,
                           binary_bytes(recipe.plan.arena(Space::device).bytes));

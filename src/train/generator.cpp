@@ -118,7 +118,7 @@ Generator::Generator(const ModelSource& model, const GeneratorCapacity& capacity
 }
 
 void Generator::check_budget(const DeviceSettings& settings) const {
-  const ProcessMemory memory = process_memory(settings);
+  const ProcessMemory memory = process_memory(settings, target_);
   const std::int64_t needed = planned_bytes() + memory.outside;
   if (needed <= memory.budget) return;
   throw DoesNotFit(fmt::format(
@@ -134,8 +134,7 @@ void Generator::load(const ModelSource& model, std::uint64_t seed) {
 }
 
 std::span<std::byte> Generator::bytes_of(std::string_view value) const {
-  const Location location = plan_.location(value);
-  return {executor_->address(location), static_cast<std::size_t>(location.layout.type.bytes())};
+  return executor_->bytes(value);
 }
 
 std::span<const float> Generator::feed(std::span<const std::int32_t> tokens) {

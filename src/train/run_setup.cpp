@@ -148,8 +148,13 @@ DataSource open_data(const Settings& settings, const ModelSource& model) {
 std::int64_t anonymous_bytes() { return status_bytes("RssAnon:"); }
 std::int64_t peak_resident_bytes() { return status_bytes("VmHWM:"); }
 
-ProcessMemory process_memory(const DeviceSettings& settings) {
+ProcessMemory process_memory(const DeviceSettings& settings, const Target& target) {
   ProcessMemory memory;
+  if (target.card.present()) {
+    memory.outside = target.card.overhead_bytes;
+    memory.budget = settings.memory ? settings.memory->count : target.card.memory_bytes;
+    return memory;
+  }
   memory.outside = anonymous_bytes() + kProcessReserve;
   memory.budget =
       settings.memory ? settings.memory->count : available_host_memory() / 10 * 9 + memory.outside;

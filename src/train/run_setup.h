@@ -58,12 +58,13 @@ DataSource open_data(const Settings& settings, const ModelSource& model);
 /// The rules rows are tokenised by.
 TokenRules token_rules(const Settings& settings, const ModelConfig& config);
 
-/// Budget and what lies outside the arenas, for this process as it is now.
+/// Budget and what lies outside the arenas, for this process as it is now; of a card's memory where
+/// the target has a card.
 struct ProcessMemory {
   std::int64_t budget = 0;
   std::int64_t outside = 0;
 };
-ProcessMemory process_memory(const DeviceSettings& settings);
+ProcessMemory process_memory(const DeviceSettings& settings, const Target& target);
 
 /// Bytes of this process: anonymous and resident now; all resident at most.
 std::int64_t anonymous_bytes();

@@ -92,7 +92,7 @@ Trainer::~Trainer() = default;
 void Trainer::choose() {
   const Target target = make_target(settings_.device);
   kernels_ = make_backend(target);
-  memory_ = process_memory(settings_.device);
+  memory_ = process_memory(settings_.device, target);
   RecipeRequest request{.config = model_.config,
                         .settings = settings_,
                         .lengths = choose_buckets(data_.train, settings_.data.bucket_count),
@@ -154,7 +154,8 @@ void Trainer::start() {
   make_folders(output_);
   pool_ = std::make_unique<ThreadPool>(recipe_->plan.target.threads);
   executor_ =
-      std::make_unique<Executor>(recipe_->plan, reserve_arenas(recipe_->plan, *pool_), *pool_);
+      std::make_unique<Executor>(recipe_->plan, reserve_arenas(recipe_->plan, *pool_), *pool_,
+                                 ExecutorOptions{.replay = settings_.device.graphs});
   runner_ = std::make_unique<StepRunner>(*recipe_, *executor_);
   writer_ = std::make_unique<CheckpointWriter>(
       *recipe_, *executor_, saved_model(model_, settings_, recipe_->module->parameters));
@@ -179,10 +180,7 @@ void Trainer::start() {
 
 void Trainer::load_start_state() {
   executor_->play(recipe_->module->script.init);
-  const auto bytes = [&](std::string_view name) -> std::span<std::byte> {
-    const Location location = recipe_->plan.location(name);
-    return {executor_->address(location), static_cast<std::size_t>(location.layout.type.bytes())};
-  };
+  const auto bytes = [&](std::string_view name) { return executor_->bytes(name); };
   if (!resume_from_.empty()) {
     const Progression before = load_checkpoint(resume_from_, model_, *recipe_, *executor_, *pool_);
     const Progression planned = at_;

@@ -85,7 +85,7 @@ class CpuStep {
 
   /// Small numbers in every weight, whatever its type.
   void fill(const Root& root) {
-    auto* bytes = executor_.address(plan_.location(root.name));
+    auto* bytes = executor_.bytes(root.name).data();
     const std::int64_t count = root.type.shape.elements();
     for (std::int64_t i = 0; i < count; ++i) {
       const float number = static_cast<float>(i * 37 % 101 - 50) * 0.002F;

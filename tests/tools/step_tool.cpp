@@ -36,8 +36,7 @@ struct Tensor {
 };
 
 std::span<std::byte> bytes_of(const Executor& executor, std::string_view name) {
-  const Location location = executor.plan().location(name);
-  return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
+  return executor.bytes(name);
 }
 
 Tensor copy_of(std::string name, TensorType type, std::span<const std::byte> bytes) {

@@ -82,10 +82,7 @@ void run(const std::vector<std::string>& words) {
   ThreadPool pool(target.threads);
   const Plan plan = make_plan(module, *kernels, target);
   Executor executor(plan, reserve_arenas(plan, pool), pool);
-  const auto bytes = [&](std::string_view name) -> std::span<std::byte> {
-    const Location location = plan.location(name);
-    return {executor.address(location), static_cast<std::size_t>(location.layout.type.bytes())};
-  };
+  const auto bytes = [&](std::string_view name) { return executor.bytes(name); };
   const auto load = [&](const std::string& name, const std::string& from) {
     const TensorView* view = in.find(from);
     if (view == nullptr || view->bytes.size() != bytes(name).size()) {

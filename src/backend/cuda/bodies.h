@@ -1,0 +1,9 @@
+#pragma once
+// Every body, for whoever instantiates each() and teams().
+
+#include "backend/cuda/bodies_attention.h"
+#include "backend/cuda/bodies_elements.h"
+#include "backend/cuda/bodies_loss.h"
+#include "backend/cuda/bodies_products.h"
+#include "backend/cuda/bodies_rows.h"
+#include "backend/cuda/bodies_update.h"

@@ -1,0 +1,100 @@
+#pragma once
+// Bodies of kernels as launches. Each .cu file instantiates some of them.
+
+#include <cuda_runtime_api.h>
+
+#include "backend/cuda/portable.h"
+#include "backend/cuda/present/queue.h"
+
+namespace snug::cuda {
+
+inline constexpr int kThreads = 256;
+inline constexpr int kWarp = 32;
+/// Blocks of a grid whose threads go on with other elements: enough for every card.
+inline constexpr std::int64_t kMostBlocks = 1 << 14;
+/// The same for bodies with start(), whose threads should do much after it.
+inline constexpr std::int64_t kFewBlocks = 1 << 11;
+
+/// The threads of a block at work on one row. `area` has a double for each warp.
+class BlockTeam {
+ public:
+  __device__ explicit BlockTeam(double* area) : area_(area) {}
+  __device__ std::int64_t rank() const { return threadIdx.x; }
+  __device__ std::int64_t size() const { return kThreads; }
+  __device__ void sync() const { __syncthreads(); }
+
+  template <class T>
+  __device__ T sum(T value) {
+    return reduce(value, [](T a, T b) { return a + b; });
+  }
+  template <class T>
+  __device__ T max(T value) {
+    return reduce(value, [](T a, T b) { return a > b ? a : b; });
+  }
+
+ private:
+  /// A butterfly in each warp, then over the warps' results: every thread gets the same bits.
+  template <class T, class Combine>
+  __device__ T reduce(T value, Combine combine) {
+    auto* const parts = reinterpret_cast<T*>(area_);
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      value = combine(value, __shfl_xor_sync(0xffffffffU, value, step));
+    }
+    if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = value;
+    __syncthreads();
+    T result = parts[0];
+    for (int warp = 1; warp < kThreads / kWarp; ++warp) result = combine(result, parts[warp]);
+    __syncthreads();  // the parts have been read before the next use writes them
+    return result;
+  }
+
+  double* area_;
+};
+
+template <class Body>
+__global__ void __launch_bounds__(kThreads)
+    each_kernel(const __grid_constant__ Body body, std::int64_t count) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if constexpr (requires { body.start(); }) {
+    const auto start = body.start();
+    for (; i < count; i += step) body(start, i);
+  } else {
+    for (; i < count; i += step) body(i);
+  }
+}
+
+template <class Body>
+__global__ void __launch_bounds__(kThreads)
+    teams_kernel(const __grid_constant__ Body body, std::int64_t count) {
+  __shared__ double area[kThreads / kWarp];
+  BlockTeam team(area);
+  for (std::int64_t i = blockIdx.x; i < count; i += gridDim.x) body(team, i);
+}
+
+inline unsigned blocks_for(std::int64_t wanted, std::int64_t most) {
+  return static_cast<unsigned>(wanted < most ? wanted : most);
+}
+
+template <class Body>
+void each(void* queue, std::int64_t count, const Body& body) {
+  static_assert(sizeof(Body) + sizeof(count) <= 4096, "parameters of a kernel");
+  if (count <= 0) return;
+  constexpr std::int64_t most = requires { body.start(); } ? kFewBlocks : kMostBlocks;
+  const unsigned blocks = blocks_for((count + kThreads - 1) / kThreads, most);
+  each_kernel<<<blocks, kThreads, 0, stream_of(queue)>>>(body, count);
+  check_launch();
+}
+
+template <class Body>
+void teams(void* queue, std::int64_t count, const Body& body) {
+  static_assert(sizeof(Body) + sizeof(count) <= 4096, "parameters of a kernel");
+  if (count <= 0) return;
+  teams_kernel<<<blocks_for(count, kMostBlocks), kThreads, 0, stream_of(queue)>>>(body, count);
+  check_launch();
+}
+
+}  // namespace snug::cuda
+
+#define SNUG_EACH(Body) template void each<Body>(void*, std::int64_t, const Body&);
+#define SNUG_TEAMS(Body) template void teams<Body>(void*, std::int64_t, const Body&);

@@ -1,0 +1,78 @@
+#pragma once
+// Tensor cores by warp: 16 x 8 tiles of fp32 sums, 16-bit factors (PTX ISA, "Matrix Fragments for
+// mma.m16n8k16"). Lane l holds rows l / 4 and l / 4 + 8, columns 2 (l % 4) and the next.
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace snug::cuda {
+
+/// 16 x 16 of the left factor: a[0] rows g, columns 2t; a[1] rows g + 8; a[2], a[3] columns + 8.
+struct LeftTile {
+  std::uint32_t a[4];
+};
+/// 16 x 8 sums: c[0], c[1] row g, columns 2t and 2t + 1; c[2], c[3] row g + 8.
+struct SumTile {
+  float c[4];
+};
+
+template <class T>
+__device__ void multiply(SumTile& sum, const LeftTile& left, std::uint32_t b0, std::uint32_t b1);
+
+template <>
+__device__ inline void multiply<__nv_bfloat16>(SumTile& sum, const LeftTile& left, std::uint32_t b0,
+                                               std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+      "{%8,%9}, {%0,%1,%2,%3};\n"
+      : "+f"(sum.c[0]), "+f"(sum.c[1]), "+f"(sum.c[2]), "+f"(sum.c[3])
+      : "r"(left.a[0]), "r"(left.a[1]), "r"(left.a[2]), "r"(left.a[3]), "r"(b0), "r"(b1));
+}
+
+template <>
+__device__ inline void multiply<__half>(SumTile& sum, const LeftTile& left, std::uint32_t b0,
+                                        std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+      "{%8,%9}, {%0,%1,%2,%3};\n"
+      : "+f"(sum.c[0]), "+f"(sum.c[1]), "+f"(sum.c[2]), "+f"(sum.c[3])
+      : "r"(left.a[0]), "r"(left.a[1]), "r"(left.a[2]), "r"(left.a[3]), "r"(b0), "r"(b1));
+}
+
+/// Two numbers as neighbours, the first in the low half.
+template <class T>
+__device__ std::uint32_t pair(float first, float second);
+
+template <>
+__device__ inline std::uint32_t pair<__nv_bfloat16>(float first, float second) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
+  return *reinterpret_cast<const std::uint32_t*>(&both);
+}
+template <>
+__device__ inline std::uint32_t pair<__half>(float first, float second) {
+  const __half2 both = __floats2half2_rn(first, second);
+  return *reinterpret_cast<const std::uint32_t*>(&both);
+}
+
+/// The two registers of the right factor [16 rows of `tile`, 8 columns], rows `stride` elements
+/// apart in shared memory, row 0 at `tile`: transposed as they are loaded.
+template <class T>
+__device__ inline void load_turned(const T* tile, int stride, std::uint32_t& b0,
+                                   std::uint32_t& b1) {
+  const T* row = tile + (threadIdx.x % 16) * stride;
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];\n"
+               : "=r"(b0), "=r"(b1)
+               : "r"(address));
+}
+
+/// Sum tiles 2j and 2j + 1 as the left factor of a product over their 16 columns.
+template <class T>
+__device__ inline LeftTile as_left(const SumTile& low, const SumTile& high) {
+  return {pair<T>(low.c[0], low.c[1]), pair<T>(low.c[2], low.c[3]), pair<T>(high.c[0], high.c[1]),
+          pair<T>(high.c[2], high.c[3])};
+}
+
+}  // namespace snug::cuda

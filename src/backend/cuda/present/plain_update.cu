@@ -1,0 +1,6 @@
+#include "backend/cuda/bodies_update.h"
+#include "backend/cuda/present/launch.cuh"
+
+namespace snug::cuda {
+#include "backend/cuda/instances_update.inc"
+}  // namespace snug::cuda

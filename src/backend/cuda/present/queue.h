@@ -1,0 +1,20 @@
+#pragma once
+// What KernelCall::queue points to on a card, and how calls of the run time are checked. Light
+// enough for .cu files.
+
+#include <cuda_runtime_api.h>
+
+namespace snug::cuda {
+
+struct Queue {
+  cudaStream_t stream = nullptr;
+};
+
+inline cudaStream_t stream_of(void* queue) { return static_cast<Queue*>(queue)->stream; }
+
+/// Throws DeviceError with the call's name and the driver's text unless `status` is success.
+void check_call(cudaError_t status, const char* call);
+/// The same for the launch just made.
+void check_launch();
+
+}  // namespace snug::cuda

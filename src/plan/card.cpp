@@ -1,0 +1,93 @@
+#include "plan/card.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "core/error.h"
+#include "core/text.h"
+
+namespace snug {
+namespace {
+
+constexpr std::string_view kAmpere = "NVIDIA Ampere GA102 GPU architecture whitepaper";
+constexpr std::string_view kAda = "NVIDIA Ada GPU architecture whitepaper";
+constexpr std::string_view kBlackwell = "NVIDIA RTX Blackwell GPU architecture whitepaper";
+constexpr std::string_view kTwiceFloat =
+    "product page; bf16 is twice fp32, as the whitepaper has it for the larger cards";
+constexpr std::string_view kDatasheet =
+    "NVIDIA datasheet; dense rates are half of those it gives "
+    "with sparsity";
+
+constexpr std::array kProfiles = {
+    CardProfile{"rtx3060", 86, 28, 12288, 360, 25.5, 12.7, kTwiceFloat},
+    CardProfile{"rtx3080", 86, 68, 10240, 760.3, 59.5, 29.8, kAmpere},
+    CardProfile{"rtx3090", 86, 82, 24576, 936.2, 71.2, 35.6, kAmpere},
+    CardProfile{"rtx4060ti-16", 89, 34, 16380, 288, 44.1, 22.1, kTwiceFloat},
+    CardProfile{"rtx4070", 89, 46, 12282, 504.2, 58.3, 29.1, kTwiceFloat},
+    CardProfile{"rtx4080", 89, 76, 16376, 716.8, 97.5, 48.7, kAda},
+    CardProfile{"rtx4090", 89, 128, 24564, 1008, 165.2, 82.6, kAda},
+    CardProfile{"rtx5060ti-16", 120, 36, 16311, 448, 47.4, 23.7, kTwiceFloat},
+    CardProfile{"rtx5080", 120, 84, 16303, 960, 112.6, 56.3, kBlackwell},
+    CardProfile{"rtx5090", 120, 170, 32607, 1792, 209.5, 104.8, kBlackwell},
+    CardProfile{"rtxpro6000", 120, 188, 97887, 1792, 503.8, 125,
+                "product page: an eighth of its FP4 rate with sparsity"},
+    CardProfile{"a10", 86, 72, 23028, 600, 125, 31.2, kDatasheet},
+    CardProfile{"l4", 89, 58, 23034, 300, 121, 30.3, kDatasheet},
+    CardProfile{"l40s", 89, 142, 46068, 864, 362, 91.6, kDatasheet},
+    CardProfile{"a100-40", 80, 108, 40960, 1555, 312, 19.5, kDatasheet},
+    CardProfile{"a100-80", 80, 108, 81920, 2039, 312, 19.5, kDatasheet},
+    CardProfile{"h100", 90, 132, 81559, 3350, 989.4, 67, kDatasheet},
+    CardProfile{"h200", 90, 132, 143771, 4800, 989.4, 67, kDatasheet},
+};
+
+std::string plain(std::string_view name) {
+  std::string text;
+  for (const char c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
+      text += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+std::int64_t shared_bytes_of(int compute) {
+  constexpr std::int64_t kKibibyte = 1024;
+  if (compute == 80 || compute == 87) return 163 * kKibibyte;
+  if (compute >= 90 && compute < 120) return 227 * kKibibyte;
+  return kSmallSharedBytes;
+}
+
+std::span<const CardProfile> card_profiles() { return kProfiles; }
+
+Card card_from_profile(std::string_view name) {
+  const std::string wanted = plain(name);
+  const auto* const found = std::find_if(kProfiles.begin(), kProfiles.end(),
+                                         [&](const auto& p) { return plain(p.name) == wanted; });
+  if (found == kProfiles.end()) {
+    std::string names;
+    for (const CardProfile& profile : kProfiles) {
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", profile.name);
+    }
+    user_error("device_profile={}: no such profile. There are: {}.", name, names);
+  }
+  return {.name = std::string(found->name),
+          .compute = found->compute,
+          .multiprocessors = found->multiprocessors,
+          .memory_bytes = std::int64_t{found->memory_mib} << 20,
+          .shared_bytes = shared_bytes_of(found->compute),
+          .bytes_per_second = found->gigabytes_s * 1e9,
+          .half_flops = found->half_teraflops * 1e12,
+          .float_flops = found->float_teraflops * 1e12,
+          .overhead_bytes = kEstimatedOverhead,
+          .measured = false};
+}
+
+std::string describe(const Card& card) {
+  return fmt::format("{} · compute {}.{} · {} SMs · {}", card.name, card.compute / 10,
+                     card.compute % 10, card.multiprocessors, binary_bytes(card.memory_bytes));
+}
+
+}  // namespace snug

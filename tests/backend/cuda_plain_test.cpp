@@ -1,0 +1,109 @@
+// The CUDA back end's plain kernels, as loops on the host, against the reference on the same bits:
+// the arithmetic and the indices that a card computes with.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "backend/conformance_runner.h"
+#include "backend/cuda/cuda_backend.h"
+#include "backend/reference/reference.h"
+
+namespace snug::testing {
+namespace {
+
+Target card_target() {
+  return {.backend = "cuda", .threads = 1, .libraries = {}, .card = card_from_profile("a100-80")};
+}
+
+void expect_the_references_values(const ConformanceCase& c, DType type,
+                                  CudaBackend::Kernels kernels, const char* prefix) {
+  const Graph graph = graph_of(c, type);
+  const CudaBackend cuda(kernels);
+  const ReferenceBackend reference;
+  Runner expected(graph, reference, 1);
+  expected.run();
+  Runner actual(graph, cuda, 1, card_target());
+  actual.run();
+  for (const std::string& name : actual.kernels()) EXPECT_TRUE(name.starts_with(prefix)) << name;
+  for (const ValueId id : graph.outputs) {
+    const Distance d = distance(actual.output(id), expected.output(id));
+    const DType result = graph.value(id).type.dtype;
+    EXPECT_LE(d.difference, tolerance(result, type, c.sum_length) * d.size) << graph.value(id).name;
+  }
+}
+
+class CudaPlain : public ::testing::TestWithParam<std::tuple<ConformanceCase, DType>> {};
+
+TEST_P(CudaPlain, AgreesWithTheReference) {
+  const auto& [c, type] = GetParam();
+  expect_the_references_values(c, type, CudaBackend::Kernels::plain, "cuda_plain_");
+}
+
+/// What is built on the library's products, with the plain product in the library's place: slabs,
+/// tiles, random rounding, grants.
+TEST(CudaOnBlas, AgreesWithTheReference) {
+  const CudaBackend cuda;
+  std::set<std::string_view> run;
+  for (const ConformanceCase& c : kConformanceCases) {
+    const Op op = graph_of(c, DType::bf16).nodes.back().op;
+    const std::string_view first = cuda.kernels(op).front()->name;
+    if (!first.starts_with("cublaslt_")) continue;
+    for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+      SCOPED_TRACE(c.name);
+      expect_the_references_values(c, type, CudaBackend::Kernels::all, "");
+    }
+    run.insert(first);
+  }
+  EXPECT_EQ(run.size(), 9U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaPlain,
+                         ::testing::Combine(::testing::ValuesIn(kConformanceCases),
+                                            ::testing::Values(DType::f32, DType::bf16, DType::f16)),
+                         [](const auto& test) {
+                           return std::string(std::get<0>(test.param).name) + "_" +
+                                  std::string(name_of(std::get<1>(test.param)));
+                         });
+
+/// Updates have one order of operations: the bits are the reference's.
+TEST(CudaPlainUpdates, HaveTheReferencesBits) {
+  const CudaBackend cuda(CudaBackend::Kernels::plain);
+  const ReferenceBackend reference;
+  std::set<std::string> compared;
+  for (const ConformanceCase& c : kConformanceCases) {
+    for (const DType type : {DType::f32, DType::bf16}) {
+      const Graph graph = graph_of(c, type);
+      const Op op = graph.nodes.front().op;
+      const bool adafactor = op == Op::adafactor || op == Op::adafactor_vector;
+      if (op_def(op).update_states < 0 || adafactor) continue;  // Adafactor's sums are in double
+      Runner expected(graph, reference, 1);
+      expected.run();
+      Runner actual(graph, cuda, 1, card_target());
+      actual.run();
+      for (const ValueId id : graph.outputs) {
+        EXPECT_EQ(actual.output(id), expected.output(id)) << c.name << " " << graph.value(id).name;
+      }
+      compared.insert(std::string(op_def(op).name));
+    }
+  }
+  EXPECT_EQ(compared.size(), 6U);
+}
+
+TEST(CudaPlainKernels, AreLastInEveryListThatTheCpuHas) {
+  const CudaBackend cuda;
+  const ReferenceBackend reference;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(Op::count_); ++i) {
+    const auto op = static_cast<Op>(i);
+    if (reference.kernels(op).empty()) continue;
+    const auto kernels = cuda.kernels(op);
+    ASSERT_FALSE(kernels.empty()) << op_def(op).name;
+    EXPECT_TRUE(kernels.back()->name.starts_with("cuda_plain_")) << kernels.back()->name;
+  }
+}
+
+}  // namespace
+}  // namespace snug::testing

@@ -1,0 +1,119 @@
+// Profiles of cards, and plans for them on a machine without any.
+
+#include "plan/card.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <sstream>
+
+#include "backend/cuda/cuda_backend.h"
+#include "core/error.h"
+#include "core/settings_load.h"
+#include "model/shapes.h"
+#include "passes/pipeline.h"
+#include "plan/plan.h"
+
+namespace snug {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(CardProfiles, AreComplete) {
+  std::set<std::string_view> names;
+  for (const CardProfile& profile : card_profiles()) {
+    const Card card = card_from_profile(profile.name);
+    EXPECT_TRUE(names.insert(profile.name).second) << profile.name;
+    EXPECT_TRUE(card.present());
+    EXPECT_GT(card.multiprocessors, 0) << card.name;
+    EXPECT_GT(card.memory_bytes, std::int64_t{8} << 30) << card.name;
+    EXPECT_GE(card.shared_bytes, kSmallSharedBytes) << card.name;
+    EXPECT_GT(card.half_flops, card.float_flops) << card.name;
+    EXPECT_GT(card.bytes_per_second, 1e11) << card.name;
+    EXPECT_FALSE(card.measured) << card.name;
+    EXPECT_FALSE(profile.source.empty()) << card.name;
+  }
+}
+
+TEST(CardProfiles, AreFoundHoweverTheyAreSpelled) {
+  for (const char* name : {"rtx4090", "RTX 4090", "rtx-4090", "RTX_4090"}) {
+    EXPECT_EQ(card_from_profile(name).name, "rtx4090");
+  }
+  EXPECT_EQ(card_from_profile("h100").shared_bytes, 227 << 10);
+  EXPECT_EQ(card_from_profile("a100-80").shared_bytes, 163 << 10);
+  EXPECT_EQ(card_from_profile("l4").shared_bytes, 99 << 10);
+  EXPECT_EQ(describe(card_from_profile("rtx4090")), "rtx4090 · compute 8.9 · 128 SMs · 23.99 GiB");
+}
+
+TEST(CardProfiles, AnUnknownOneNamesThoseThereAre) {
+  try {
+    card_from_profile("rtx9090");
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("device_profile=rtx9090: no such profile"));
+    EXPECT_THAT(error.what(), HasSubstr("rtx4090"));
+  }
+}
+
+StepModule compile(const char* shape, const char* settings) {
+  std::istringstream text(settings);
+  std::vector<Assignment> assignments;
+  for (std::string word; text >> word;) {
+    const auto equals = word.find('=');
+    assignments.push_back(from_command_line(word.substr(0, equals), word.substr(equals + 1)));
+  }
+  const StepRequest request{
+      .rows = 2, .lengths = {512}, .accumulate = true, .evaluate = true, .rope_positions = 512};
+  return compile_step(shape_config(shape), request, make_settings(assignments), nullptr);
+}
+
+Target target_for(const char* card) {
+  return {.backend = "cuda", .threads = 2, .libraries = {}, .card = card_from_profile(card)};
+}
+
+std::set<std::string_view> kernels_for(Op op, const Plan& plan) {
+  std::set<std::string_view> names;
+  for (const KernelChoice& choice : plan.choices) {
+    if (choice.kernel->op == op) names.insert(choice.kernel->name);
+  }
+  return names;
+}
+
+TEST(CudaPlan, ChoosesKernelsOfTheCard) {
+  const CudaBackend backend;
+  const StepModule module = compile("smol135m", "activation_checkpointing=true");
+  for (const char* card : {"rtx3060", "rtx4090", "a100-80", "h100", "rtx5090"}) {
+    const Plan plan = make_plan(module, backend, target_for(card));
+    for (const Op op : {Op::linear, Op::linear_dx, Op::linear_dw, Op::head_loss_grad}) {
+      const auto names = kernels_for(op, plan);
+      ASSERT_EQ(names.size(), 1U) << card;
+      EXPECT_TRUE(names.begin()->starts_with("cublaslt_")) << *names.begin();
+    }
+    for (const KernelChoice& choice : plan.choices) {
+      EXPECT_FALSE(choice.kernel->run == nullptr) << choice.kernel->name;
+    }
+    for (const Root& root : plan.roots) EXPECT_EQ(root.offset % 512, 0) << root.name;
+  }
+}
+
+/// The workspace of products is 32 MiB on Hopper and 4 MiB elsewhere; nothing else differs.
+TEST(CudaPlan, CountsTheGrantsOfTheCardsKernels) {
+  constexpr std::int64_t kMebibyte = std::int64_t{1} << 20;
+  const CudaBackend backend;
+  for (const char* settings :
+       {"activation_checkpointing=true", "finetuning_type=lora load_in_4bit=true"}) {
+    const StepModule module = compile("smol135m", settings);
+    const auto bound = [&](const char* card) {
+      return make_plan(module, backend, target_for(card)).arena(Space::device).lower_bound;
+    };
+    EXPECT_EQ(bound("rtx3060"), bound("rtx4090"));
+    EXPECT_EQ(bound("h100"), bound("h200"));
+    const std::int64_t more = bound("h100") - bound("rtx4090");
+    EXPECT_GE(more, 0);
+    EXPECT_LE(more, 28 * kMebibyte);
+  }
+}
+
+}  // namespace
+}  // namespace snug
