@@ -13,6 +13,8 @@ namespace {
 constexpr std::string_view kAmpere = "NVIDIA Ampere GA102 GPU architecture whitepaper";
 constexpr std::string_view kAda = "NVIDIA Ada GPU architecture whitepaper";
 constexpr std::string_view kBlackwell = "NVIDIA RTX Blackwell GPU architecture whitepaper";
+constexpr std::string_view kBlackwellPro =
+    "NVIDIA RTX Blackwell PRO GPU architecture whitepaper";
 constexpr std::string_view kTwiceFloat =
     "product page; bf16 is twice fp32, as the whitepaper has it for the larger cards";
 constexpr std::string_view kDatasheet =
@@ -30,8 +32,7 @@ constexpr std::array kProfiles = {
     CardProfile{"rtx5060ti-16", 120, 36, 16311, 448, 47.4, 23.7, kTwiceFloat},
     CardProfile{"rtx5080", 120, 84, 16303, 960, 112.6, 56.3, kBlackwell},
     CardProfile{"rtx5090", 120, 170, 32607, 1792, 209.5, 104.8, kBlackwell},
-    CardProfile{"rtxpro6000", 120, 188, 97887, 1792, 503.8, 125,
-                "product page: an eighth of its FP4 rate with sparsity"},
+    CardProfile{"rtxpro6000", 120, 188, 97887, 1792, 503.8, 126, kBlackwellPro},
     CardProfile{"a10", 86, 72, 23028, 600, 125, 31.2, kDatasheet},
     CardProfile{"l4", 89, 58, 23034, 300, 121, 30.3, kDatasheet},
     CardProfile{"l40s", 89, 142, 46068, 864, 362, 91.6, kDatasheet},

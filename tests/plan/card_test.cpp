@@ -36,6 +36,53 @@ TEST(CardProfiles, AreComplete) {
   }
 }
 
+/// What the vendor's tables give for a card beside its rates: the rates follow from it.
+struct ChipFigures {
+  std::string_view name;
+  int boost_mhz;
+  int lanes;          ///< fp32 lanes of an SM
+  int half_rate;      ///< bf16 operations of an SM's tensor cores in a clock, dense, fp32 sums
+  double pin_rate;    ///< Gbit/s of one pin of the memory
+  int bus_bits;
+  int tensor_mhz = 0;  ///< 0: the boost clock
+};
+
+constexpr ChipFigures kChips[] = {
+    {"rtx3060", 1777, 128, 512, 15, 192},
+    {"rtx3080", 1710, 128, 512, 19, 320},
+    {"rtx3090", 1695, 128, 512, 19.5, 384},
+    {"rtx4060ti-16", 2535, 128, 512, 18, 128},
+    {"rtx4070", 2475, 128, 512, 21, 192},
+    {"rtx4080", 2505, 128, 512, 22.4, 256},
+    {"rtx4090", 2520, 128, 512, 21, 384},
+    {"rtx5060ti-16", 2572, 128, 512, 28, 128},
+    {"rtx5080", 2617, 128, 512, 30, 256},
+    {"rtx5090", 2407, 128, 512, 28, 512},
+    {"rtxpro6000", 2617, 128, 1024, 28, 512},
+    {"a10", 1695, 128, 1024, 12.5, 384},
+    {"l4", 2040, 128, 1024, 12.5, 192},
+    {"l40s", 2520, 128, 1024, 18, 384, 2490},
+    {"a100-40", 1410, 64, 2048, 2.43, 5120},
+    {"a100-80", 1410, 64, 2048, 3.186, 5120},
+    {"h100", 1980, 128, 4096, 5.234, 5120, 1830},
+    {"h200", 1980, 128, 4096, 6.25, 6144, 1830},
+};
+
+TEST(CardProfiles, RatesFollowFromClocksAndWidths) {
+  ASSERT_EQ(std::size(kChips), card_profiles().size());
+  for (const ChipFigures& chip : kChips) {
+    const Card card = card_from_profile(chip.name);
+    const double clocks = card.multiprocessors * 1e6;
+    const double floats = clocks * chip.boost_mhz * chip.lanes * 2;
+    const double halves =
+        clocks * (chip.tensor_mhz > 0 ? chip.tensor_mhz : chip.boost_mhz) * chip.half_rate;
+    EXPECT_NEAR(card.float_flops / floats, 1.0, 0.01) << card.name;
+    EXPECT_NEAR(card.half_flops / halves, 1.0, 0.01) << card.name;
+    EXPECT_NEAR(card.bytes_per_second / (chip.pin_rate * chip.bus_bits / 8 * 1e9), 1.0, 0.005)
+        << card.name;
+  }
+}
+
 TEST(CardProfiles, AreFoundHoweverTheyAreSpelled) {
   for (const char* name : {"rtx4090", "RTX 4090", "rtx-4090", "RTX_4090"}) {
     EXPECT_EQ(card_from_profile(name).name, "rtx4090");

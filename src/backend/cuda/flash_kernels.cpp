@@ -1,6 +1,9 @@
 // Tiled attention for bf16 and f16 heads up to 256 wide: compute capability 8.0, at most 66.75 KiB
 // of shared memory a block. Gradients are summed by blocks that own them: one order, no atomics.
 
+#include <array>
+#include <span>
+
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/flash.h"
 #include "backend/cuda/operands.h"
@@ -20,10 +23,9 @@ std::optional<std::string> refuses(const KernelQuery& query) {
   if (q.dtype != DType::bf16 && q.dtype != DType::f16) return std::string(name_of(q.dtype));
   if (query.target.card.compute < 80) return "compute capability below 8.0";
   if (q.shape[2] > kFlashWidest) return fmt::format("heads {} wide", q.shape[2]);
-  const auto rows = query.op == Op::attention_grad
-                        ? std::initializer_list<std::size_t>{0, 1, 2, 4, 6}
-                        : std::initializer_list<std::size_t>{0, 1, 2};
-  for (const std::size_t i : rows) {
+  constexpr std::array<std::size_t, 5> kRows = {0, 1, 2, 4, 6};  // q, k, v; o and its gradient
+  const std::size_t count = query.op == Op::attention_grad ? 5 : 3;
+  for (const std::size_t i : std::span(kRows).first(count)) {
     if (!in_eights(query.inputs[i])) return "heads or rows that are not in eights";
   }
   for (const OperandLayout& layout : query.outputs) {
