@@ -32,11 +32,20 @@ find_package(CUDAToolkit REQUIRED)
 file(GLOB SNUG_CUDA_SOURCES CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/src/backend/cuda/present/*.cpp
   ${PROJECT_SOURCE_DIR}/src/backend/cuda/present/*.cu)
-set(SNUG_NVCC_OPTIONS --expt-relaxed-constexpr -Werror=all-warnings -Xcompiler=-Wall,-Wextra)
+# What ptxas says of each kernel lies beside the object, for tests/cuda/usage_test.cpp.
+set(CMAKE_CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/keep_usage.sh ${CMAKE_CUDA_COMPILER_LAUNCHER})
+set(SNUG_NVCC_OPTIONS -Xptxas=-v --expt-relaxed-constexpr -Werror=all-warnings -Xcompiler=-Wall,-Wextra)
 # The plain kernels' bodies are shared with the host and round each operation, as all back ends do.
 file(GLOB snug_plain_sources ${PROJECT_SOURCE_DIR}/src/backend/cuda/present/plain_*.cu)
 set_source_files_properties(${snug_plain_sources} PROPERTIES COMPILE_OPTIONS --fmad=false)
-# Of one file only: the others' objects are those of a build without CUDA.
+# Of these files only: the others' objects are those of a build without CUDA.
+file(GLOB snug_run_time_sources ${PROJECT_SOURCE_DIR}/src/backend/cuda/present/*.cpp)
+set(snug_run_time_includes)
+foreach(folder ${CUDAToolkit_INCLUDE_DIRS})
+  list(APPEND snug_run_time_includes -isystem${folder})
+endforeach()
+set_source_files_properties(${snug_run_time_sources} PROPERTIES
+  COMPILE_OPTIONS "${snug_run_time_includes}")
 string(REPLACE ";" " " snug_architectures "${SNUG_CUDA_ARCHITECTURES}")
 set_source_files_properties(${PROJECT_SOURCE_DIR}/src/backend/cuda/present/card_device.cpp
   PROPERTIES COMPILE_DEFINITIONS "SNUG_CUDA_ARCHITECTURES=\"${snug_architectures}\"")

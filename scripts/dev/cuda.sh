@@ -65,9 +65,9 @@ command_gpu_bundle() {
   compile_cuda "$cuda_all_archs"
   rm -rf "$folder"
   mkdir -p "$folder/lib"
-  cp build/cuda/snug build/cuda/tests/cuda_test "$folder/"
-  strip "$folder/snug" "$folder/cuda_test"
-  for file in "$folder/snug" "$folder/cuda_test"; do
+  cp build/cuda/snug build/cuda/tests/cuda_test build/cuda/tests/card_speed "$folder/"
+  for file in "$folder"/{snug,cuda_test,card_speed}; do
+    strip "$file"
     ldd "$file" | awk '$2 == "=>" { print $3 }' |
       grep -v -E '/(libc|libm|libdl|librt|libpthread)\.so' | xargs -r -I{} cp -L -n {} "$folder/lib/"
   done

@@ -121,6 +121,13 @@ def kernels():
     return {"tests": suite.get("tests"), "failed": failed, "status": result.returncode, "tail": result.stdout[-4000:]}
 
 
+def speeds():
+    """Time, bytes and operations a second of each kernel, at operands several times the cache."""
+    result = run([HERE / "card_speed"], timeout=1800)
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")] or [
+        {"error": (result.stdout + result.stderr)[-600:]}]
+
+
 def rows(path, count, length, vocabulary):
     """Random tokens: rows of `input_ids` and `labels`."""
     draw = random.Random(1)
@@ -218,6 +225,14 @@ def table(results):
     for row in results["techniques"]:
         worst = "-" if row["worst_relative"] is None else f"{row['worst_relative']:.2e}"
         lines.append(f"| {row['name']} | {row['steps']} | {worst} | {'yes' if row['ok'] else 'no'} |")
+    lines += ["", "| kernel | operands of | us | GB/s | TFLOP/s | share of the card's peak |", "|---|---|---|---|---|---|"]
+    for row in results["speeds"]:
+        if "error" in row:
+            lines += ["", "Kernels were not timed: " + row["error"]]
+            break
+        share = f"{row['share_of_peak']:.0%}" if "share_of_peak" in row else "-"
+        lines.append(f"| {row['kernel']} | {row['name']} | {row['microseconds']:.1f} | "
+                     f"{row['gigabytes_per_second']:.0f} | {row['teraflops']:.1f} | {share} |")
     if results.get("benchmark"):
         lines += ["", "| model | work | tok/s | LLMQ on H100 | torch tok/s | planned MiB | measured MiB | torch MiB |",
                   "|---|---|---|---|---|---|---|---|"]
@@ -237,6 +252,7 @@ def main():
     results = {"card": card(), "commit": (HERE / "COMMIT").read_text().strip(),
                "date": time.strftime("%Y-%m-%d"), "kernels": kernels()}
     print(f"kernels: {results['kernels']['tests']} tests, {len(results['kernels']['failed'])} failed", flush=True)
+    results["speeds"] = speeds()
     results["techniques"] = techniques()
     results["sanitizer"] = sanitizer()
     if not options.quick:

@@ -8,6 +8,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/isa.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/known_cards.h"
 #include "backend/cuda/probe.h"
 #include "backend/host_threads.h"
 #include "backend/reference/reference.h"
@@ -60,6 +61,22 @@ std::string backend_name(const DeviceSettings& settings) {
   return "cpu";
 }
 
+/// The profile's card, or the one of this machine, with what was measured on such a card.
+Card card_for(const DeviceSettings& settings) {
+  const auto file = cuda::known_cards_file();
+  if (!settings.profile) {
+    const Card card = cuda::probe_card();
+    cuda::remember_overhead(file, card);
+    return card;
+  }
+  Card card = card_from_profile(*settings.profile);
+  if (const auto bytes = cuda::remembered_overhead(file, card)) {
+    card.overhead_bytes = *bytes;
+    card.measured = true;
+  }
+  return card;
+}
+
 }  // namespace
 
 Target make_target(const DeviceSettings& settings) {
@@ -68,9 +85,7 @@ Target make_target(const DeviceSettings& settings) {
                 .threads = thread_count(settings),
                 .libraries = library_versions(),
                 .card = {}};
-  if (target.backend == "cuda") {
-    target.card = settings.profile ? card_from_profile(*settings.profile) : cuda::probe_card();
-  }
+  if (target.backend == "cuda") target.card = card_for(settings);
   return target;
 }
 

@@ -83,10 +83,10 @@ void print_savings(const PlannedRun& run, const Recipe& recipe, std::ostream& ou
 /// The card, and what it takes beside the arena.
 void print_card(const Card& card, std::ostream& out) {
   if (!card.present()) return;
-  fmt::print(out, "card: {}\ncontext and libraries: {} ({})\n", describe(card),
-             binary_bytes(card.overhead_bytes),
-             card.measured ? "measured on this card"
-                           : "an estimate: nobody has measured it on such a card");
+  fmt::print(
+      out, "card: {}\ncontext and libraries: {} ({})\n", describe(card),
+      binary_bytes(card.overhead_bytes),
+      card.measured ? "measured on such a card" : "an estimate: not measured on such a card yet");
 }
 
 void print_text(const Command& command, const PlannedRun& run, const Recipe& recipe,

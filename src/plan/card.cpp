@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -13,8 +14,7 @@ namespace {
 constexpr std::string_view kAmpere = "NVIDIA Ampere GA102 GPU architecture whitepaper";
 constexpr std::string_view kAda = "NVIDIA Ada GPU architecture whitepaper";
 constexpr std::string_view kBlackwell = "NVIDIA RTX Blackwell GPU architecture whitepaper";
-constexpr std::string_view kBlackwellPro =
-    "NVIDIA RTX Blackwell PRO GPU architecture whitepaper";
+constexpr std::string_view kBlackwellPro = "NVIDIA RTX Blackwell PRO GPU architecture whitepaper";
 constexpr std::string_view kTwiceFloat =
     "product page; bf16 is twice fp32, as the whitepaper has it for the larger cards";
 constexpr std::string_view kDatasheet =
@@ -84,6 +84,17 @@ Card card_from_profile(std::string_view name) {
           .float_flops = found->float_teraflops * 1e12,
           .overhead_bytes = kEstimatedOverhead,
           .measured = false};
+}
+
+const CardProfile* profile_of(const Card& card) {
+  constexpr double kSlack = 0.02;  // drivers show some MiB more or less
+  const auto memory = static_cast<double>(card.memory_bytes >> 20);
+  const auto* const found =
+      std::find_if(kProfiles.begin(), kProfiles.end(), [&](const CardProfile& profile) {
+        return profile.compute == card.compute && profile.multiprocessors == card.multiprocessors &&
+               std::abs(memory / profile.memory_mib - 1.0) < kSlack;
+      });
+  return found == kProfiles.end() ? nullptr : found;
 }
 
 std::string describe(const Card& card) {

@@ -18,7 +18,7 @@ struct Card {
   double half_flops = 0;            ///< dense bf16 products, sums in fp32
   double float_flops = 0;           ///< fp32 outside the tensor cores
   std::int64_t overhead_bytes = 0;  ///< what the driver's context and the libraries take
-  bool measured = false;            ///< overhead_bytes was measured on this card, else an estimate
+  bool measured = false;            ///< overhead_bytes was measured, now or before, not estimated
   bool present() const { return compute > 0; }
 };
 
@@ -48,6 +48,10 @@ std::span<const CardProfile> card_profiles();
 /// The profile of that name; case, spaces, `-` and `_` do not count. UserError naming the nearest
 /// names when there is none.
 Card card_from_profile(std::string_view name);
+
+/// The profile of a card that is there, by its figures, since names have too many spellings;
+/// nullptr when there is none.
+const CardProfile* profile_of(const Card& card);
 
 /// `rtx4090 · compute 8.9 · 128 SMs · 23.99 GiB`
 std::string describe(const Card& card);

@@ -4,11 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "backend/conformance_runner.h"
+#include "backend/cuda/blocks.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/reference/reference.h"
 
@@ -61,6 +64,70 @@ TEST(CudaOnBlas, AgreesWithTheReference) {
   EXPECT_EQ(run.size(), 9U);
 }
 
+/// The cases whose kernels take eight elements at a time, with sizes that they take.
+TEST(CudaEights, AgreeWithTheReference) {
+  constexpr std::array<std::string_view, 7> kCases = {
+      "add",         "silu_mul",     "silu_mul_grad",   "rms_norm",
+      "rms_norm_dx", "adamw_master", "adamw_stochastic"};
+  const CudaBackend cuda;
+  const ReferenceBackend reference;
+  std::set<std::string> run;
+  for (const ConformanceCase& c : kConformanceCases) {
+    if (std::ranges::find(kCases, c.name) == kCases.end()) continue;
+    std::string text(c.text);
+    for (std::size_t at = text.find("77]"); at != std::string::npos; at = text.find("77]", at)) {
+      text.replace(at, 2, "1032");
+    }
+    const ConformanceCase even{c.name, 1032, text};
+    for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+      SCOPED_TRACE(fmt::format("{} {}", c.name, name_of(type)));
+      const Graph graph = graph_of(even, type);
+      Runner expected(graph, reference, 1);
+      expected.run();
+      Runner actual(graph, cuda, 1, card_target());
+      actual.run();
+      const bool update = op_def(graph.nodes.back().op).update_states >= 0;
+      for (const ValueId id : graph.outputs) {
+        if (update) {
+          EXPECT_EQ(actual.output(id), expected.output(id)) << graph.value(id).name;
+          continue;
+        }
+        const Distance d = distance(actual.output(id), expected.output(id));
+        EXPECT_LE(d.difference,
+                  tolerance(graph.value(id).type.dtype, type, even.sum_length) * d.size);
+      }
+      for (const std::string& kernel : actual.kernels()) run.insert(kernel);
+    }
+  }
+  for (const std::string_view name : kCases) {
+    const std::string op(name.starts_with("adamw") ? "adamw" : name);
+    EXPECT_TRUE(run.contains("cuda_eights_" + op)) << op;
+  }
+}
+
+TEST(CudaEights, TurnHeads) {
+  const ConformanceCase c{"rope", 2, R"(
+input %x $[37, 3, 48]
+input %cos f32[64, 24]
+input %sin f32[64, 24]
+input %positions i32[37]
+%y = rope(%x, %cos, %sin, %positions) : $[37, 3, 48] @ forward
+output %y)"};
+  for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+    expect_the_references_values(c, type, CudaBackend::Kernels::all, "cuda_eights_rope");
+  }
+}
+
+TEST(CudaEights, TakeOddAddressesOneByOne) {
+  const ConformanceCase c{"add", 1, R"(
+input %wide $[2100]
+%a = view(%wide) {offset=1, shape="2,1024", row_stride=1024} : $[2, 1024] base=%wide offset=1 stride=1024 @ forward
+input %b $[2, 1024]
+%y = add(%a, %b) : $[2, 1024] @ forward
+output %y)"};
+  expect_the_references_values(c, DType::bf16, CudaBackend::Kernels::all, "cuda_eights_add");
+}
+
 INSTANTIATE_TEST_SUITE_P(Kernels, CudaPlain,
                          ::testing::Combine(::testing::ValuesIn(kConformanceCases),
                                             ::testing::Values(DType::f32, DType::bf16, DType::f16)),
@@ -91,6 +158,26 @@ TEST(CudaPlainUpdates, HaveTheReferencesBits) {
     }
   }
   EXPECT_EQ(compared.size(), 6U);
+}
+
+TEST(CudaKernelTable, DeclareBlocksThatEveryCardTakes) {
+  const CudaBackend cuda;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(Op::count_); ++i) {
+    for (const Kernel* kernel : cuda.kernels(static_cast<Op>(i))) {
+      const cuda::BlockNeeds needs = cuda::block_needs(*kernel);
+      for (const CardProfile& profile : card_profiles()) {
+        EXPECT_EQ(cuda::misses(needs, card_from_profile(profile.name)), nullptr) << kernel->name;
+      }
+      EXPECT_LE(needs.shared_bytes, kSmallSharedBytes) << kernel->name;
+    }
+  }
+  Card old = card_from_profile("rtx3060");
+  old.compute = 75;
+  EXPECT_NE(cuda::misses(cuda::kPlainBlock, old), nullptr);
+  Card small = card_from_profile("rtx3060");
+  small.shared_bytes = 48 << 10;
+  EXPECT_NE(cuda::misses(cuda::flash_block(256), small), nullptr);
+  EXPECT_EQ(cuda::misses(cuda::flash_block(64), small), nullptr);
 }
 
 TEST(CudaPlainKernels, AreLastInEveryListThatTheCpuHas) {

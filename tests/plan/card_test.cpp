@@ -40,32 +40,23 @@ TEST(CardProfiles, AreComplete) {
 struct ChipFigures {
   std::string_view name;
   int boost_mhz;
-  int lanes;          ///< fp32 lanes of an SM
-  int half_rate;      ///< bf16 operations of an SM's tensor cores in a clock, dense, fp32 sums
-  double pin_rate;    ///< Gbit/s of one pin of the memory
+  int lanes;        ///< fp32 lanes of an SM
+  int half_rate;    ///< bf16 operations of an SM's tensor cores in a clock, dense, fp32 sums
+  double pin_rate;  ///< Gbit/s of one pin of the memory
   int bus_bits;
   int tensor_mhz = 0;  ///< 0: the boost clock
 };
 
 constexpr ChipFigures kChips[] = {
-    {"rtx3060", 1777, 128, 512, 15, 192},
-    {"rtx3080", 1710, 128, 512, 19, 320},
-    {"rtx3090", 1695, 128, 512, 19.5, 384},
-    {"rtx4060ti-16", 2535, 128, 512, 18, 128},
-    {"rtx4070", 2475, 128, 512, 21, 192},
-    {"rtx4080", 2505, 128, 512, 22.4, 256},
-    {"rtx4090", 2520, 128, 512, 21, 384},
-    {"rtx5060ti-16", 2572, 128, 512, 28, 128},
-    {"rtx5080", 2617, 128, 512, 30, 256},
-    {"rtx5090", 2407, 128, 512, 28, 512},
-    {"rtxpro6000", 2617, 128, 1024, 28, 512},
-    {"a10", 1695, 128, 1024, 12.5, 384},
-    {"l4", 2040, 128, 1024, 12.5, 192},
-    {"l40s", 2520, 128, 1024, 18, 384, 2490},
-    {"a100-40", 1410, 64, 2048, 2.43, 5120},
-    {"a100-80", 1410, 64, 2048, 3.186, 5120},
-    {"h100", 1980, 128, 4096, 5.234, 5120, 1830},
-    {"h200", 1980, 128, 4096, 6.25, 6144, 1830},
+    {"rtx3060", 1777, 128, 512, 15, 192},         {"rtx3080", 1710, 128, 512, 19, 320},
+    {"rtx3090", 1695, 128, 512, 19.5, 384},       {"rtx4060ti-16", 2535, 128, 512, 18, 128},
+    {"rtx4070", 2475, 128, 512, 21, 192},         {"rtx4080", 2505, 128, 512, 22.4, 256},
+    {"rtx4090", 2520, 128, 512, 21, 384},         {"rtx5060ti-16", 2572, 128, 512, 28, 128},
+    {"rtx5080", 2617, 128, 512, 30, 256},         {"rtx5090", 2407, 128, 512, 28, 512},
+    {"rtxpro6000", 2617, 128, 1024, 28, 512},     {"a10", 1695, 128, 1024, 12.5, 384},
+    {"l4", 2040, 128, 1024, 12.5, 192},           {"l40s", 2520, 128, 1024, 18, 384, 2490},
+    {"a100-40", 1410, 64, 2048, 2.43, 5120},      {"a100-80", 1410, 64, 2048, 3.186, 5120},
+    {"h100", 1980, 128, 4096, 5.234, 5120, 1830}, {"h200", 1980, 128, 4096, 6.25, 6144, 1830},
 };
 
 TEST(CardProfiles, RatesFollowFromClocksAndWidths) {
@@ -91,6 +82,18 @@ TEST(CardProfiles, AreFoundHoweverTheyAreSpelled) {
   EXPECT_EQ(card_from_profile("a100-80").shared_bytes, 163 << 10);
   EXPECT_EQ(card_from_profile("l4").shared_bytes, 99 << 10);
   EXPECT_EQ(describe(card_from_profile("rtx4090")), "rtx4090 · compute 8.9 · 128 SMs · 23.99 GiB");
+}
+
+TEST(CardProfiles, AreFoundByFigures) {
+  for (const CardProfile& profile : card_profiles()) {
+    Card card = card_from_profile(profile.name);
+    card.name = "NVIDIA as the driver calls it";
+    card.memory_bytes -= std::int64_t{20} << 20;
+    ASSERT_NE(profile_of(card), nullptr) << profile.name;
+    EXPECT_EQ(profile_of(card)->name, profile.name);
+    card.multiprocessors -= 2;
+    EXPECT_EQ(profile_of(card), nullptr) << profile.name;
+  }
 }
 
 TEST(CardProfiles, AnUnknownOneNamesThoseThereAre) {

@@ -2,6 +2,7 @@
 // Every body, for whoever instantiates each() and teams().
 
 #include "backend/cuda/bodies_attention.h"
+#include "backend/cuda/bodies_eights.h"
 #include "backend/cuda/bodies_elements.h"
 #include "backend/cuda/bodies_loss.h"
 #include "backend/cuda/bodies_products.h"

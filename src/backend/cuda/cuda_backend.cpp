@@ -12,7 +12,7 @@ CudaBackend::CudaBackend(Kernels kernels) {
   };
   if (kernels == Kernels::all) {
     for (const auto family : {cuda::blas_products(), cuda::blas_packed(), cuda::blas_losses(),
-                              cuda::flash_attention()}) {
+                              cuda::flash_attention(), cuda::eights()}) {
       add(family);
     }
   }

@@ -12,6 +12,7 @@ std::span<const Kernel> blas_products();
 std::span<const Kernel> blas_packed();
 std::span<const Kernel> blas_losses();
 std::span<const Kernel> flash_attention();
+std::span<const Kernel> eights();
 
 std::span<const Kernel> plain_elements();
 std::span<const Kernel> plain_products();

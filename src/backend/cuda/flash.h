@@ -37,6 +37,8 @@ struct FlashBackward {
 
 /// Rows of a tile of queries and of keys.
 inline constexpr int kFlashTile = 64;
+/// Of a block: four warps, 16 rows each.
+inline constexpr int kFlashThreads = 128;
 inline constexpr int kFlashWidest = 256;
 
 /// The width that tiles of heads of `width` have: 64, 128 or 256, the rest zeros.

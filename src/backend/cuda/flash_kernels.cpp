@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 
+#include "backend/cuda/blocks.h"
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/flash.h"
 #include "backend/cuda/operands.h"
@@ -21,7 +22,6 @@ bool in_eights(const OperandLayout& layout) {
 std::optional<std::string> refuses(const KernelQuery& query) {
   const TensorType& q = query.inputs[0].type;
   if (q.dtype != DType::bf16 && q.dtype != DType::f16) return std::string(name_of(q.dtype));
-  if (query.target.card.compute < 80) return "compute capability below 8.0";
   if (q.shape[2] > kFlashWidest) return fmt::format("heads {} wide", q.shape[2]);
   constexpr std::array<std::size_t, 5> kRows = {0, 1, 2, 4, 6};  // q, k, v; o and its gradient
   const std::size_t count = query.op == Op::attention_grad ? 5 : 3;
@@ -34,9 +34,9 @@ std::optional<std::string> refuses(const KernelQuery& query) {
     }
   }
   if (q.shape[0] > INT32_MAX) return "too many tokens";
-  const std::int64_t shared = flash_shared_bytes(static_cast<int>(q.shape[2]));
-  if (shared > query.target.card.shared_bytes) {
-    return fmt::format("needs {} bytes of shared memory a block", shared);
+  if (const char* const reason =
+          misses(flash_block(static_cast<int>(q.shape[2])), query.target.card)) {
+    return reason;
   }
   return std::nullopt;
 }

@@ -8,6 +8,7 @@
 #include "backend/cuda/bodies_elements.h"
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/operands.h"
+#include "backend/cuda/plain_bodies.h"
 #include "ir/builder.h"
 #include "ir/rope.h"
 
@@ -97,12 +98,8 @@ void dropout(const KernelCall& call) {
 }
 
 void rope(const KernelCall& call) {
-  const Shape& shape = shape_in(call, 0);
-  const std::int64_t half = shape[2] / 2;
-  each(call.queue, shape[0] * shape[1] * half,
-       Rope{in(call, 0), in(call, 1), in(call, 2), out(call, 0),
-            pointer<const std::int32_t>(call, 3), shape[1], half, shape_in(call, 1)[0],
-            call.attributes.integer_or("inverse", 0) != 0 ? -1.0F : 1.0F});
+  const Rope body = rope_of(call);
+  each(call.queue, body.y.size / 2, body);
 }
 
 std::optional<std::string> rope_table_refuses(const KernelQuery& query) {
@@ -250,5 +247,18 @@ constexpr Kernel kKernels[] = {
 }  // namespace
 
 std::span<const Kernel> plain_elements() { return kKernels; }
+
+Rope rope_of(const KernelCall& call) {
+  const Shape& shape = shape_in(call, 0);
+  return {.x = in(call, 0),
+          .cos = in(call, 1),
+          .sin = in(call, 2),
+          .y = out(call, 0),
+          .positions = pointer<const std::int32_t>(call, 3),
+          .heads = shape[1],
+          .half = shape[2] / 2,
+          .table_rows = shape_in(call, 1)[0],
+          .sign = call.attributes.integer_or("inverse", 0) != 0 ? -1.0F : 1.0F};
+}
 
 }  // namespace snug::cuda

@@ -5,6 +5,7 @@
 #include "backend/cuda/bodies_update.h"
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/operands.h"
+#include "backend/cuda/plain_bodies.h"
 #include "core/dynamic_map.h"
 
 namespace snug::cuda {
@@ -53,8 +54,8 @@ Coded coded(const KernelCall& call, std::size_t i, bool with_sign) {
 std::int64_t blocks(const Weights& w) { return (w.weight.size + kUpdateBlock - 1) / kUpdateBlock; }
 
 void adamw(const KernelCall& call) {
-  const Weights w = weights(call);
-  each(call.queue, w.weight.size, AdamW{w, adamw_rule(call, 2), out(call, 1), out(call, 2)});
+  const AdamW body = adamw_of(call);
+  each(call.queue, body.weights.weight.size, body);
 }
 
 void adamw_8bit(const KernelCall& call) {
@@ -170,5 +171,9 @@ constexpr Kernel kKernels[] = {
 }  // namespace
 
 std::span<const Kernel> plain_updates() { return kKernels; }
+
+AdamW adamw_of(const KernelCall& call) {
+  return {weights(call), adamw_rule(call, 2), out(call, 1), out(call, 2)};
+}
 
 }  // namespace snug::cuda

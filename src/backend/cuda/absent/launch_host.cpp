@@ -56,6 +56,7 @@ void copy_rows(void* queue, void* to, std::int64_t to_stride, const void* from,
 
 #define SNUG_EACH(Body) template void each<Body>(void*, std::int64_t, const Body&);
 #define SNUG_TEAMS(Body) template void teams<Body>(void*, std::int64_t, const Body&);
+#include "backend/cuda/instances_eights.inc"
 #include "backend/cuda/instances_elements.inc"
 #include "backend/cuda/instances_heavy.inc"
 #include "backend/cuda/instances_rows.inc"

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "backend/cuda/blas.h"
 #include "backend/cuda/present/handles.h"
 #include "backend/cuda/present/queue.h"
 #include "backend/cuda/probe.h"
@@ -55,21 +56,20 @@ void check_usable(cudaError_t status) {
   user_error("device=cuda: the card cannot be used: {}.", text_of(status));
 }
 
-/// The rates of the profile of the same card, where there is one.
+/// The rates of the profile of the same card; where there is none, what the driver says of memory.
 void add_rates(Card& card) {
-  std::string plain;
-  for (const char c : card.name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
-      plain += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    }
-  }
-  for (const CardProfile& profile : card_profiles()) {
-    const Card known = card_from_profile(profile.name);
-    if (plain.find(profile.name) == std::string::npos || known.compute != card.compute) continue;
+  if (const CardProfile* profile = profile_of(card)) {
+    const Card known = card_from_profile(profile->name);
     card.bytes_per_second = known.bytes_per_second;
     card.half_flops = known.half_flops;
     card.float_flops = known.float_flops;
+    return;
   }
+  int kilohertz = 0;
+  int bits = 0;
+  check_usable(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrMemoryClockRate, 0));
+  check_usable(cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, 0));
+  card.bytes_per_second = 2.0 * kilohertz * 1e3 * bits / 8;  // two transfers a clock
 }
 
 class CardDevice final : public Device {
@@ -215,6 +215,14 @@ Card probe_card() {
   check_usable(count == 0 ? cudaErrorNoDevice : cudaSetDevice(0));
   cudaDeviceProp properties{};
   check_usable(cudaGetDeviceProperties(&properties, 0));
+  if (find_code() == cudaErrorNoKernelImageForDevice) {
+    user_error(
+        "device=cuda: this build has code for compute capabilities {}, {} has {}.{}. Build with "
+        "./dev build --cuda --arch {}{}.",
+        SNUG_CUDA_ARCHITECTURES, static_cast<const char*>(properties.name), properties.major,
+        properties.minor, properties.major, properties.minor);
+  }
+  const auto library = make_blas();  // what it takes counts
   std::size_t free = 0;
   std::size_t total = 0;
   check_usable(cudaMemGetInfo(&free, &total));
@@ -225,13 +233,6 @@ Card probe_card() {
             .shared_bytes = static_cast<std::int64_t>(properties.sharedMemPerBlockOptin),
             .overhead_bytes = static_cast<std::int64_t>(total - free),
             .measured = true};
-  if (find_code() == cudaErrorNoKernelImageForDevice) {
-    user_error(
-        "device=cuda: this build has code for compute capabilities {}, {} has {}.{}. Build with "
-        "./dev build --cuda --arch {}{}.",
-        SNUG_CUDA_ARCHITECTURES, card.name, properties.major, properties.minor, properties.major,
-        properties.minor);
-  }
   add_rates(card);
   return card;
 }

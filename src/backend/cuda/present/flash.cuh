@@ -8,7 +8,6 @@
 
 namespace snug::cuda {
 
-inline constexpr int kFlashThreads = 128;
 inline constexpr int kKeyTiles = kFlashTile / 8;  ///< sum tiles over the columns of a score tile
 inline constexpr float kLog2e = 1.4426950408889634F;
 

@@ -3,12 +3,15 @@
 
 #include <cuda_runtime_api.h>
 
+#include "backend/cuda/blocks.h"
 #include "backend/cuda/portable.h"
 #include "backend/cuda/present/queue.h"
 
 namespace snug::cuda {
 
-inline constexpr int kThreads = 256;
+inline constexpr int kThreads = kPlainBlock.threads;
+/// Blocks of a multiprocessor at least: what holds ptxas to the declared registers.
+inline constexpr int kBlocks = kRegisters / (kThreads * kPlainBlock.registers);
 inline constexpr int kWarp = 32;
 /// Blocks of a grid whose threads go on with other elements: enough for every card.
 inline constexpr std::int64_t kMostBlocks = 1 << 14;
@@ -52,7 +55,7 @@ class BlockTeam {
 };
 
 template <class Body>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     each_kernel(const __grid_constant__ Body body, std::int64_t count) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
   std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -65,9 +68,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class Body>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     teams_kernel(const __grid_constant__ Body body, std::int64_t count) {
   __shared__ double area[kThreads / kWarp];
+  static_assert(sizeof(area) <= kPlainBlock.shared_bytes);
   BlockTeam team(area);
   for (std::int64_t i = blockIdx.x; i < count; i += gridDim.x) body(team, i);
 }
