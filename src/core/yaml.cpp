@@ -1,6 +1,7 @@
 #include "core/yaml.h"
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cctype>
@@ -28,6 +29,35 @@ auto guarded(const std::string& name, F&& parse) {
     if (error.mark.is_null()) user_error("{}: not valid YAML: {}.", name, error.msg);
     user_error("{}:{}: not valid YAML: {}.", name, line_of(error.mark), error.msg);
   }
+}
+
+/// Sees nothing of a text but how many documents it starts.
+class DocumentCount : public YAML::EventHandler {
+ public:
+  int count = 0;
+  void OnDocumentStart(const YAML::Mark&) override { ++count; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+/// Stops at the second, as yaml-cpp finds documents without end behind a closing bracket that
+/// nothing opened.
+bool has_several_documents(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentCount documents;
+  while (documents.count < 2 && parser.HandleNextDocument(documents)) {
+  }
+  return documents.count > 1;
 }
 
 /// What an entry's nodes are read with: the place for messages.
@@ -105,12 +135,11 @@ std::string RawValue::print() const {
 }
 
 std::vector<YamlEntry> parse_yaml(const std::string& text, const std::string& name) {
-  const std::vector<YAML::Node> documents = guarded(name, [&] { return YAML::LoadAll(text); });
-  if (documents.empty() || documents.front().IsNull()) return {};
-  if (documents.size() > 1) {
-    user_error("{}: holds {} YAML documents, expected one.", name, documents.size());
+  if (guarded(name, [&] { return has_several_documents(text); })) {
+    user_error("{}: holds several YAML documents, expected one.", name);
   }
-  const YAML::Node& root = documents.front();
+  const YAML::Node root = guarded(name, [&] { return YAML::Load(text); });
+  if (root.IsNull()) return {};
   if (!root.IsMap()) {
     user_error("{}:{}: expected settings as 'key: value' lines.", name, line_of(root.Mark()));
   }

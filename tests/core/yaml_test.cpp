@@ -46,11 +46,17 @@ TEST(Yaml, NamesFileAndLineOfWhatIsWrong) {
   EXPECT_THAT(error_of("a: 1\n\tb: 2\n"), StartsWith("c.yaml:2: not valid YAML"));
   EXPECT_EQ(error_of("a: 1\nb: 2\na: 3\n"), "c.yaml:3: a is already set in line 1.");
   EXPECT_THAT(error_of("- a\n- b\n"), StartsWith("c.yaml:1: expected settings"));
-  EXPECT_THAT(error_of("a: 1\n---\nb: 2\n"), HasSubstr("2 YAML documents"));
+  EXPECT_THAT(error_of("a: 1\n---\nb: 2\n"), HasSubstr("several YAML documents"));
   EXPECT_THAT(error_of("a: [[1]]\n"), StartsWith("c.yaml:1: the list of 'a'"));
   EXPECT_THAT(error_of("a: {b: {c: {d: {e: {f: {g: 1}}}}}}\n"), HasSubstr("nested too deeply"));
   EXPECT_THAT(error_of("a: *unknown\n"), StartsWith("c.yaml:1: not valid YAML"));
   EXPECT_THROW(read_yaml("/no/such/file.yaml"), UserError);
+}
+
+/// yaml-cpp finds documents without end behind such a bracket.
+TEST(Yaml, EndsAtABracketThatNothingOpened) {
+  EXPECT_THAT(error_of(",a:}}} b\nc: [d]\n"), StartsWith("c.yaml:"));
+  EXPECT_THAT(error_of("}"), StartsWith("c.yaml:"));
 }
 
 TEST(Yaml, QuotesSoThatTextComesBack) {
