@@ -11,8 +11,14 @@ std::span<std::byte> HostWindows::open(std::byte* address, std::int64_t bytes) {
   });
   if (known != windows_.end()) return known->copy;
   Window& window = windows_[next_];
-  next_ = (next_ + 1) % kWindows;
   close(window);
+  for (std::size_t age = kLargeWindows; age < kWindows; ++age) {
+    Window& older = windows_[(next_ + kWindows - age) % kWindows];
+    if (older.copy.size() <= kLarge) continue;
+    close(older);
+    older.copy = {};
+  }
+  next_ = (next_ + 1) % kWindows;
   window.copy.resize(size);
   window.address = address;
   device_.read(window.copy, address);

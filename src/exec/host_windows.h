@@ -12,10 +12,13 @@
 namespace snug {
 
 /// Keeps a few copies at a time: a span stays valid until flush() or until kWindows others have
-/// been opened since. Buffers are kept, so that opening what was open before allocates nothing.
+/// been opened since, one of more than kLarge bytes until kLargeWindows have. Small buffers are
+/// kept, so that opening what was open before allocates nothing.
 class HostWindows {
  public:
   static constexpr std::size_t kWindows = 16;
+  static constexpr std::size_t kLargeWindows = 4;
+  static constexpr std::size_t kLarge = std::size_t{1} << 20;
 
   explicit HostWindows(Device& device) : device_(device) {}
 

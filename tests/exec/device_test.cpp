@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -137,6 +138,27 @@ TEST(OnADevice, AWindowIsWrittenBackBeforeTheNextProgramAndOpenedOnce) {
   EXPECT_THAT(played.log, testing::ElementsAre("read", "write"));
   played.executor->play(0);
   EXPECT_THAT(played.log, testing::ElementsAre("read", "write"));
+}
+
+/// Reading a large model piece by piece does not leave many pieces on the host.
+TEST(OnADevice, AFewLargeWindowsAreOpenAtATime) {
+  Log log;
+  PretendedDevice device(log);
+  constexpr auto kSize = static_cast<std::int64_t>(HostWindows::kLarge) + 4;
+  constexpr auto kMost = static_cast<std::int64_t>(HostWindows::kLargeWindows);
+  std::byte* memory = device.reserve(Space::device, (kMost + 1) * kSize);
+  HostWindows windows(device);
+  for (std::int64_t i = 0; i <= kMost; ++i) {
+    EXPECT_THAT(log, testing::Not(testing::Contains("write"))) << i;
+    windows.open(memory + i * kSize, kSize)[0] = std::byte{1};
+  }
+  EXPECT_EQ(log.back(), "read");
+  EXPECT_EQ(std::count(log.begin(), log.end(), "write"), 1);  // the first one's
+  EXPECT_EQ(memory[0], std::byte{1});
+  windows.open(memory, 4);
+  windows.flush();
+  EXPECT_EQ(std::count(log.begin(), log.end(), "write"), kMost + 2);
+  EXPECT_EQ(memory[kMost * kSize], std::byte{1});
 }
 
 TEST(OnADevice, AnErrorNamesTheInstructionWhereEachIsWaitedFor) {
