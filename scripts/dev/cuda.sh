@@ -33,7 +33,7 @@ need_cublas() {
     python3 -m pip install --no-deps --target build/cuda-wheels "$package" || exit 1
 }
 
-# compile_cuda ARCHITECTURES [BUILD ARGS]
+# compile_cuda ARCHITECTURES [BUILD ARGS]; cuda_library may name the archive of a build without CUDA to link with.
 compile_cuda() {
   local archs=$1 launcher=()
   shift
@@ -41,6 +41,7 @@ compile_cuda() {
   if command -v ccache >/dev/null; then launcher=(-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache); fi
   need_disk 3 "building with CUDA"
   quietly configure-cuda "configuring cuda" configure cuda "-DSNUG_CUDA_ARCHITECTURES=$archs" \
+    "-DSNUG_LIBRARY=${cuda_library:-}" \
     ${launcher[@]+"${launcher[@]}"} || exit 1
   quietly build-cuda "building cuda for $archs" \
     cmake --build "$root/build/cuda" --parallel "$(build_jobs)" "$@" || exit 1

@@ -45,7 +45,7 @@ command_test() {
     quietly "ctest-$isa" "kernels and demo steps capped at $isa" run_capped "$isa" || failed+=("ctest at $isa")
   done
   if [ -n "$(find_nvcc)" ]; then
-    compile_cuda "$cuda_test_arch"
+    cuda_library="$root/build/dev/libsnug_lib.a" compile_cuda "$cuda_test_arch"
     quietly ctest-cuda "the CUDA back end as far as it goes without a card" check_cuda_build || failed+=(cuda)
   fi
   quietly pytest "Python suites" run_pytest || failed+=(pytest)

@@ -1,4 +1,4 @@
-// What ptxas made of the kernels, against what they declare: registers, shared memory, no spills.
+// What ptxas made of the kernels, against what they declare: registers, spills, shared memory.
 
 #include <gtest/gtest.h>
 
@@ -31,7 +31,7 @@ int check_usage(const fs::path& file) {
       kernel = line.substr(at);
       ++kernels;
     }
-    EXPECT_EQ(number(line, "(\\d+) bytes spill stores"), 0) << kernel;
+    EXPECT_LE(number(line, "(\\d+) bytes spill stores"), needs.spilled_bytes) << kernel;
     EXPECT_LE(number(line, "Used (\\d+) registers"), needs.registers) << kernel;
     EXPECT_LE(number(line, "(\\d+) bytes smem"), needs.shared_bytes) << kernel;
   }

@@ -118,7 +118,7 @@ StepModule compile(const char* shape, const char* settings) {
   return compile_step(shape_config(shape), request, make_settings(assignments), nullptr);
 }
 
-Target target_for(const char* card) {
+Target target_for(std::string_view card) {
   return {.backend = "cuda", .threads = 2, .libraries = {}, .card = card_from_profile(card)};
 }
 
@@ -152,7 +152,8 @@ TEST(CudaPlan, CountsTheGrantsOfTheCardsKernels) {
   constexpr std::int64_t kMebibyte = std::int64_t{1} << 20;
   const CudaBackend backend;
   for (const char* settings :
-       {"activation_checkpointing=true", "finetuning_type=lora load_in_4bit=true"}) {
+       {"activation_checkpointing=true",
+        "finetuning_type=lora load_in_4bit=true activation_checkpointing=true"}) {
     const StepModule module = compile("smol135m", settings);
     const auto bound = [&](const char* card) {
       return make_plan(module, backend, target_for(card)).arena(Space::device).lower_bound;
@@ -162,6 +163,34 @@ TEST(CudaPlan, CountsTheGrantsOfTheCardsKernels) {
     const std::int64_t more = bound("h100") - bound("rtx4090");
     EXPECT_GE(more, 0);
     EXPECT_LE(more, 28 * kMebibyte);
+  }
+}
+
+/// Golden bytes of the device arena, 2 rows of 512: those of Hopper have larger grants.
+struct CardGolden {
+  const char* shape;
+  const char* settings;
+  std::int64_t hopper_bytes;
+  std::int64_t other_bytes;
+};
+
+constexpr CardGolden kGolden[] = {
+    {"smol135m", "activation_checkpointing=true", 2'296'549'376, 2'267'189'248},
+    {"llama-3.1-8b", "finetuning_type=lora load_in_4bit=true activation_checkpointing=true",
+     7'177'588'224, 7'148'228'096},
+};
+
+TEST(CudaPlan, HasTheGoldenBytesOnEveryCard) {
+  const CudaBackend backend;
+  for (const CardGolden& golden : kGolden) {
+    const StepModule module = compile(golden.shape, golden.settings);
+    for (const CardProfile& profile : card_profiles()) {
+      const Plan plan = make_plan(module, backend, target_for(profile.name));
+      const ArenaPlan& arena = plan.arena(Space::device);
+      EXPECT_EQ(arena.bytes, profile.compute == 90 ? golden.hopper_bytes : golden.other_bytes)
+          << golden.shape << " on " << profile.name;
+      EXPECT_LE(static_cast<double>(arena.bytes), 1.01 * static_cast<double>(arena.lower_bound));
+    }
   }
 }
 

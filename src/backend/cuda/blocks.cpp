@@ -1,5 +1,8 @@
 #include "backend/cuda/blocks.h"
 
+#include "plan/card.h"
+#include "plan/kernel.h"
+
 namespace snug::cuda {
 
 BlockNeeds block_needs(const Kernel& kernel) {

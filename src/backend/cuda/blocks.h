@@ -1,18 +1,22 @@
 #pragma once
 // What a block of each kernel takes of a multiprocessor: declared here, held to by launch bounds,
-// and compared with what ptxas reports where CUDA is built.
+// and compared with what ptxas reports where CUDA is built. Light enough for .cu files.
 
 #include <cstdint>
 
 #include "backend/cuda/flash.h"
-#include "plan/card.h"
-#include "plan/kernel.h"
+
+namespace snug {
+struct Card;
+struct Kernel;
+}  // namespace snug
 
 namespace snug::cuda {
 
 struct BlockNeeds {
   int threads;
-  int registers;  ///< a thread's, at most
+  int registers;      ///< a thread's, at most
+  int spilled_bytes;  ///< of a thread, that do not fit into them
   std::int64_t shared_bytes;
   int compute;  ///< the least compute capability
 };
@@ -21,11 +25,11 @@ struct BlockNeeds {
 inline constexpr int kRegisters = 1 << 16;
 
 /// Bodies by each() and teams(): four blocks fit. A team has a double for each of its warps.
-inline constexpr BlockNeeds kPlainBlock = {256, 64, 64, 80};
+inline constexpr BlockNeeds kPlainBlock = {256, 64, 0, 64, 80};
 
-/// Attention's tiles; `width` is a head's.
+/// Attention's tiles; `width` is a head's. The gradients of wide heads spill a little.
 constexpr BlockNeeds flash_block(int width) {
-  return {kFlashThreads, 255, flash_shared_bytes(width) + 16, 80};
+  return {kFlashThreads, 255, 512, flash_shared_bytes(width) + 16, 80};
 }
 
 /// The same of the library's products and of what follows them: the library keeps to its grant and
