@@ -151,7 +151,8 @@ struct RopeTable {
   View cos, sin;
   std::int64_t half;
   SNUG_HD void operator()(std::int64_t i) const {
-    const double angle = static_cast<double>(i / half) * frequencies[i % half];
+    const std::int64_t position = i / half;
+    const double angle = static_cast<double>(position) * frequencies[i % half];
     cos.set(i, static_cast<float>(::cos(angle)));
     sin.set(i, static_cast<float>(::sin(angle)));
   }
