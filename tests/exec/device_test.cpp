@@ -37,11 +37,11 @@ class PretendedDevice final : public Device {
     return memory_.back().get() + (512 - address % 512) % 512;
   }
   void write(std::byte* to, std::span<const std::byte> from) override {
-    log_.push_back("write");
+    log_.emplace_back("write");
     std::copy(from.begin(), from.end(), to);
   }
   void read(std::span<std::byte> to, const std::byte* from) override {
-    log_.push_back("read");
+    log_.emplace_back("read");
     std::copy_n(from, to.size(), to.begin());
   }
   void* queue(Lane) override { return nullptr; }
@@ -55,9 +55,9 @@ class PretendedDevice final : public Device {
   void finish() override {
     if (broken) throw DeviceError("an illegal address");
   }
-  void begin_recording() override { log_.push_back("begin"); }
+  void begin_recording() override { log_.emplace_back("begin"); }
   std::int32_t end_recording() override {
-    log_.push_back("end");
+    log_.emplace_back("end");
     return 7;
   }
   void replay(std::int32_t recording) override {
