@@ -105,6 +105,22 @@ TEST(CudaEights, AgreeWithTheReference) {
   }
 }
 
+/// Gradients in fp32 beside 16-bit weights.
+TEST(CudaEights, UpdateByWideGradients) {
+  const ConformanceCase* const master = std::ranges::find(
+      kConformanceCases, std::string_view("adamw_master"), &ConformanceCase::name);
+  ASSERT_NE(master, kConformanceCases.end());
+  std::string text(master->text);
+  for (std::size_t at = text.find("77]"); at != std::string::npos; at = text.find("77]", at)) {
+    text.replace(at, 2, "64");
+  }
+  text.replace(text.find("%g $"), 4, "%g f32");
+  for (const DType type : {DType::bf16, DType::f16}) {
+    expect_the_references_values({"wide", 1, text}, type, CudaBackend::Kernels::all,
+                                 "cuda_eights_adamw");
+  }
+}
+
 TEST(CudaEights, TurnHeads) {
   const ConformanceCase c{"rope", 2, R"(
 input %x $[37, 3, 48]

@@ -98,8 +98,8 @@ struct SiluMulGradEights {
   }
 };
 
-/// Weights, gradients and states of types W, W and S; a master in fp32 or none.
-template <class W, class S, bool kMaster>
+/// Weights, gradients and states of types W, G and S; a master in fp32 or none.
+template <class W, class G, class S, bool kMaster>
 struct AdamWEights {
   Weights weights;
   AdamWRule rule;
@@ -108,7 +108,7 @@ struct AdamWEights {
   SNUG_HD void operator()(const AdamWNumbers& n, std::int64_t i) const {
     if (weights.skipped()) return;
     const float clip = weights.clip != nullptr ? *weights.clip : 1.0F;
-    const Eight<W> gradient = load_eight<W>(weights.gradient, i);
+    const Eight<G> gradient = load_eight<G>(weights.gradient, i);
     const Eight<S> old_m = load_eight<S>(m, i);
     const Eight<S> old_v = load_eight<S>(v, i);
     float value[8];

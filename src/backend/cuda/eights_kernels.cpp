@@ -1,6 +1,6 @@
 // What only moves memory, eight elements a thread. Where an operand lies at an odd address, which a
-// plan does not know of, the plain body runs: the results are the same but for the order of a row's
-// sum.
+// plan does not know of, or a norm's rows are narrow, the plain body runs: the results are the same
+// but for the order of a row's sum.
 
 #include <algorithm>
 
@@ -14,6 +14,8 @@ namespace snug::cuda {
 namespace {
 
 constexpr std::int64_t kEight = 8;
+/// Rows of a norm that keep more of a team's threads busy an element a thread.
+constexpr std::int64_t kNarrow = 1024;
 
 bool aligned(std::initializer_list<View> views) {
   return std::all_of(views.begin(), views.end(), [](const View& view) {
@@ -46,13 +48,6 @@ std::optional<std::string> refuses_elements(const KernelQuery& query) {
   return std::nullopt;
 }
 
-/// Narrow rows keep more of a team's threads busy an element a thread.
-std::optional<std::string> norm_refuses(const KernelQuery& query) {
-  constexpr std::int64_t kNarrow = 1024;
-  if (query.outputs[0].type.shape[-1] < kNarrow) return "narrow rows";
-  return refuses_elements(query);
-}
-
 std::optional<std::string> rope_refuses(const KernelQuery& query) {
   if (auto reason = refuses_gaps(query)) return reason;
   const TensorType& y = query.outputs[0].type;
@@ -69,15 +64,19 @@ std::optional<std::string> rope_refuses(const KernelQuery& query) {
 std::optional<std::string> adamw_refuses(const KernelQuery& query) {
   if (auto reason = refuses_gaps(query)) return reason;
   const TensorType& w = query.outputs[0].type;
+  const DType gradient = query.inputs[kUpdateGradient].type.dtype;
   const DType state = query.inputs[kUpdateStates].type.dtype;
-  const bool master = query.inputs[kUpdateMaster].present;
-  const bool known = master ? w.dtype != DType::f32 && state == DType::f32
-                            : w.dtype == DType::bf16 || w.dtype == DType::f32;
-  const bool states = state == DType::f32 || (state == w.dtype && w.dtype == DType::bf16);
-  if (!known || !states || query.inputs[kUpdateGradient].type.dtype != w.dtype ||
-      query.inputs[kUpdateStates + 1].type.dtype != state) {
-    return "types that are rare together";
+  const DType f32 = DType::f32;
+  bool known = query.inputs[kUpdateStates + 1].type.dtype == state;
+  if (query.inputs[kUpdateMaster].present) {
+    known = known && state == f32 && w.dtype != f32 &&
+            (gradient == f32 || (gradient == w.dtype && w.dtype == DType::bf16));
+  } else {
+    known = known && gradient == w.dtype &&
+            (w.dtype == f32 ? state == f32
+                            : w.dtype == DType::bf16 && (state == f32 || state == w.dtype));
   }
+  if (!known) return "types that are rare together";
   if (w.shape.elements() % kEight != 0) return "elements that are not in eights";
   return std::nullopt;
 }
@@ -126,7 +125,7 @@ float eps_of(const KernelCall& call) { return static_cast<float>(call.attributes
 void rms_norm(const KernelCall& call) {
   const Shape& x = shape_in(call, 0);
   const RmsNorm plain{in(call, 0), in(call, 1), out(call, 0), x[-1], eps_of(call)};
-  if (!aligned({plain.x, plain.w, plain.y})) {
+  if (plain.width < kNarrow || !aligned({plain.x, plain.w, plain.y})) {
     teams(call.queue, x.rows(), plain);
     return;
   }
@@ -139,7 +138,7 @@ void rms_norm(const KernelCall& call) {
 void rms_norm_dx(const KernelCall& call) {
   const Shape& x = shape_in(call, 1);
   const RmsNormDx plain{in(call, 0), in(call, 1), in(call, 2), out(call, 0), x[-1], eps_of(call)};
-  if (!aligned({plain.dy, plain.x, plain.w, plain.dx})) {
+  if (plain.width < kNarrow || !aligned({plain.dy, plain.x, plain.w, plain.dx})) {
     teams(call.queue, x.rows(), plain);
     return;
   }
@@ -170,16 +169,18 @@ void adamw(const KernelCall& call) {
   const auto run = [&](auto body) { each(call.queue, w.weight.size / kEight, body); };
   if (!aligned({w.weight, w.gradient, w.master, plain.m, plain.v})) {
     each(call.queue, w.weight.size, plain);
-  } else if (w.master.present() && w.weight.type == DType::bf16) {
-    run(AdamWEights<BFloat16, float, true>{w, plain.rule, plain.m, plain.v});
-  } else if (w.master.present()) {
-    run(AdamWEights<Float16, float, true>{w, plain.rule, plain.m, plain.v});
   } else if (w.weight.type == DType::f32) {
-    run(AdamWEights<float, float, false>{w, plain.rule, plain.m, plain.v});
+    run(AdamWEights<float, float, float, false>{w, plain.rule, plain.m, plain.v});
+  } else if (w.weight.type == DType::f16) {
+    run(AdamWEights<Float16, float, float, true>{w, plain.rule, plain.m, plain.v});
+  } else if (w.gradient.type == DType::f32) {
+    run(AdamWEights<BFloat16, float, float, true>{w, plain.rule, plain.m, plain.v});
+  } else if (w.master.present()) {
+    run(AdamWEights<BFloat16, BFloat16, float, true>{w, plain.rule, plain.m, plain.v});
   } else if (plain.m.type == DType::f32) {
-    run(AdamWEights<BFloat16, float, false>{w, plain.rule, plain.m, plain.v});
+    run(AdamWEights<BFloat16, BFloat16, float, false>{w, plain.rule, plain.m, plain.v});
   } else {
-    run(AdamWEights<BFloat16, BFloat16, false>{w, plain.rule, plain.m, plain.v});
+    run(AdamWEights<BFloat16, BFloat16, BFloat16, false>{w, plain.rule, plain.m, plain.v});
   }
 }
 
@@ -193,10 +194,13 @@ constexpr Kernel kKernels[] = {
      .op = Op::silu_mul_grad,
      .refuses = refuses_elements,
      .run = silu_mul_grad},
-    {.name = "cuda_eights_rms_norm", .op = Op::rms_norm, .refuses = norm_refuses, .run = rms_norm},
+    {.name = "cuda_eights_rms_norm",
+     .op = Op::rms_norm,
+     .refuses = refuses_elements,
+     .run = rms_norm},
     {.name = "cuda_eights_rms_norm_dx",
      .op = Op::rms_norm_dx,
-     .refuses = norm_refuses,
+     .refuses = refuses_elements,
      .run = rms_norm_dx},
     {.name = "cuda_eights_rope", .op = Op::rope, .refuses = rope_refuses, .run = rope},
     {.name = "cuda_eights_adamw", .op = Op::adamw, .refuses = adamw_refuses, .run = adamw},
