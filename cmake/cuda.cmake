@@ -35,6 +35,9 @@ file(GLOB SNUG_CUDA_SOURCES CONFIGURE_DEPENDS
 # What ptxas says of each kernel lies beside the object, for tests/cuda/usage_test.cpp.
 set(CMAKE_CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/keep_usage.sh ${CMAKE_CUDA_COMPILER_LAUNCHER})
 set(SNUG_NVCC_OPTIONS -Xptxas=-v --expt-relaxed-constexpr -Werror=all-warnings -Xcompiler=-Wall,-Wextra)
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  list(APPEND SNUG_NVCC_OPTIONS --compress-mode=size)  # a fifth; every driver for CUDA 13 reads it
+endif()
 # The plain kernels' bodies are shared with the host and round each operation, as all back ends do.
 file(GLOB snug_plain_sources ${PROJECT_SOURCE_DIR}/src/backend/cuda/present/plain_*.cu)
 set_source_files_properties(${snug_plain_sources} PROPERTIES COMPILE_OPTIONS --fmad=false)
