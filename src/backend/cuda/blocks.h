@@ -24,8 +24,9 @@ struct BlockNeeds {
 /// Registers of a multiprocessor, of every card from 8.0 on.
 inline constexpr int kRegisters = 1 << 16;
 
-/// Bodies by each() and teams(): four blocks fit. A team has a double for each of its warps.
-inline constexpr BlockNeeds kPlainBlock = {256, 64, 0, 64, 80};
+/// Bodies by each() and teams(): four blocks fit, all-fp32 AdamW spills two words for it. A team
+/// has a double for each of its warps.
+inline constexpr BlockNeeds kPlainBlock = {256, 64, 16, 64, 80};
 
 /// Attention's tiles; `width` is a head's. The gradients of wide heads spill a little.
 constexpr BlockNeeds flash_block(int width) {
