@@ -12,6 +12,15 @@ ctest_summary() {
   sed -n '/% tests passed/,$p' "$root/build/log/$1.log" | grep -v -E '^$|^Label Time|^[a-z_]+ +=|^Errors while' || true
 }
 
+# How many tests of the CUDA build there were, and how many wanted a card.
+cuda_summary() {
+  local log="$root/build/log/ctest-cuda.log" ran skipped
+  ran=$(grep -c -E '^ *[0-9]+/[0-9]+ Test' "$log" || true)
+  skipped=$(grep -c -F '***Skipped' "$log" || true)
+  echo "$((ran - skipped)) tests run, $skipped skipped for want of a card or of the build folder"
+  ctest_summary ctest-cuda | grep '% tests passed' || true
+}
+
 cpu_has() { grep -m 1 '^flags' /proc/cpuinfo | grep -q -w "$1"; }
 
 # Instruction sets below this machine's own, at which the suites that depend on them are repeated.
@@ -54,6 +63,10 @@ command_test() {
     echo "== capped at $isa"
     ctest_summary "ctest-$isa"
   done
+  if [ -n "$(find_nvcc)" ]; then
+    echo "== CUDA build"
+    cuda_summary
+  fi
   if [ ${#failed[@]} -gt 0 ]; then
     local IFS=,
     echo "== failed: ${failed[*]}"

@@ -39,7 +39,9 @@ int check_usage(const fs::path& file) {
 }
 
 TEST(CudaUsage, IsWhatKernelsDeclare) {
-  if (!fs::exists(SNUG_BUILD_FOLDER)) GTEST_SKIP() << "not where it was built";
+  if (!fs::exists(SNUG_BUILD_FOLDER))
+    GTEST_SKIP() << "what ptxas said lies in the build folder, and " << SNUG_BUILD_FOLDER
+                 << " is not on this machine";
   int kernels = 0;
   for (const auto& entry : fs::recursive_directory_iterator(SNUG_BUILD_FOLDER)) {
     if (entry.path().extension() == ".usage") kernels += check_usage(entry.path());

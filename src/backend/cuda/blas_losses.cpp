@@ -9,8 +9,6 @@
 namespace snug::cuda {
 namespace {
 
-bool is_adapted(Op op) { return op == Op::adapted_head_loss || op == Op::adapted_head_loss_grad; }
-
 std::optional<std::string> refuses(const KernelQuery& query) {
   const DType type = query.inputs[0].type.dtype;
   if (!is_float(type) || type == DType::f64) return std::string(name_of(type));

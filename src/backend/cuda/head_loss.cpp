@@ -22,7 +22,6 @@ struct Sizes {
   bool narrow() const { return type != DType::f32; }
 };
 
-bool is_adapted(Op op) { return op == Op::adapted_head_loss || op == Op::adapted_head_loss_grad; }
 bool has_gradients(Op op) { return op == Op::head_loss_grad || op == Op::adapted_head_loss_grad; }
 
 template <class LayoutOf>
@@ -99,7 +98,7 @@ std::int64_t lay_out(const Sizes& s, std::int64_t products, std::span<std::byte>
 
 class Run {
  public:
-  Run(const KernelCall& call, Op op, const RunProduct& product)
+  Run(const KernelCall& call, Op op, RunProduct product)
       : call_(call),
         s_(sizes_of(op, call.attributes,
                     [&](std::size_t i) -> const OperandLayout& { return call.inputs[i].layout; })),
@@ -221,7 +220,7 @@ class Run {
 
   const KernelCall& call_;
   Sizes s_;
-  const RunProduct& product_;
+  RunProduct product_;
   const std::int32_t* labels_;
   const float* weight_ = nullptr;
   Buffers b_{};
@@ -238,7 +237,7 @@ std::int64_t head_loss_bytes(const KernelQuery& query, std::int64_t products) {
   return lay_out(s, products, {}, nullptr);
 }
 
-void run_head_loss(const KernelCall& call, Op op, const RunProduct& product) {
+void run_head_loss(const KernelCall& call, Op op, RunProduct product) {
   Run(call, op, product).run();
 }
 

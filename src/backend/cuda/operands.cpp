@@ -69,6 +69,36 @@ Factor columns_of(const View& view, std::int64_t outer_size) {
   return {.of = view, .outer = 1, .inner = outer_size};
 }
 
+Product linear_product(const KernelCall& call) {
+  const std::int64_t inner = shape_in(call, 0)[1];
+  return {rows_of(in(call, 0), inner), rows_of(in(call, 1), inner), in(call, 2), sum_of(call, 0, 3),
+          shape_out(call, 0)[0],       shape_out(call, 0)[1],       inner};
+}
+
+Product linear_dx_product(const KernelCall& call) {
+  const std::int64_t inner = shape_in(call, 1)[0];
+  const std::int64_t columns = shape_in(call, 1)[1];
+  return {rows_of(in(call, 0), inner),
+          columns_of(in(call, 1), columns),
+          {},
+          sum_of(call, 0, 2),
+          shape_out(call, 0)[0],
+          columns,
+          inner};
+}
+
+Product linear_dw_product(const KernelCall& call) {
+  const std::int64_t rows = shape_in(call, 0)[1];
+  const std::int64_t columns = shape_in(call, 1)[1];
+  return {columns_of(in(call, 0), rows),
+          columns_of(in(call, 1), columns),
+          {},
+          sum_of(call, 0, 2),
+          rows,
+          columns,
+          shape_in(call, 0)[0]};
+}
+
 namespace {
 
 bool any_of(const KernelQuery& query, bool (*holds)(const OperandLayout&)) {

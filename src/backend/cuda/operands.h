@@ -44,6 +44,16 @@ Factor rows_of(const View& view, std::int64_t inner_size);
 /// The other way: (i, k) is element k * outer_size + i.
 Factor columns_of(const View& view, std::int64_t outer_size);
 
+/// The products of `linear`, `linear_dx` and `linear_dw` (ir/ops_products.cpp has the operands).
+Product linear_product(const KernelCall& call);
+Product linear_dx_product(const KernelCall& call);
+Product linear_dw_product(const KernelCall& call);
+
+/// The attribute `eps` of norms.
+inline float eps_of(const KernelCall& call) {
+  return static_cast<float>(call.attributes.real("eps"));
+}
+
 /// Takes pieces of a call's scratch, each aligned to 256 bytes.
 class Pieces {
  public:

@@ -27,35 +27,9 @@ void matmul(const KernelCall& call) {
       y.elements() / (rows * columns));
 }
 
-void linear(const KernelCall& call) {
-  const std::int64_t inner = shape_in(call, 0)[1];
-  run(call, {rows_of(in(call, 0), inner), rows_of(in(call, 1), inner), in(call, 2),
-             sum_of(call, 0, 3), shape_out(call, 0)[0], shape_out(call, 0)[1], inner});
-}
-
-void linear_dx(const KernelCall& call) {
-  const std::int64_t inner = shape_in(call, 1)[0];
-  const std::int64_t columns = shape_in(call, 1)[1];
-  run(call, {rows_of(in(call, 0), inner),
-             columns_of(in(call, 1), columns),
-             {},
-             sum_of(call, 0, 2),
-             shape_out(call, 0)[0],
-             columns,
-             inner});
-}
-
-void linear_dw(const KernelCall& call) {
-  const std::int64_t rows = shape_in(call, 0)[1];
-  const std::int64_t columns = shape_in(call, 1)[1];
-  run(call, {columns_of(in(call, 0), rows),
-             columns_of(in(call, 1), columns),
-             {},
-             sum_of(call, 0, 2),
-             rows,
-             columns,
-             shape_in(call, 0)[0]});
-}
+void linear(const KernelCall& call) { run(call, linear_product(call)); }
+void linear_dx(const KernelCall& call) { run(call, linear_dx_product(call)); }
+void linear_dw(const KernelCall& call) { run(call, linear_dw_product(call)); }
 
 void dequantize(const KernelCall& call) {
   const View y = out(call, 0);

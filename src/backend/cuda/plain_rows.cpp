@@ -7,8 +7,6 @@
 namespace snug::cuda {
 namespace {
 
-float eps_of(const KernelCall& call) { return static_cast<float>(call.attributes.real("eps")); }
-
 void rms_norm(const KernelCall& call) {
   const Shape& x = shape_in(call, 0);
   teams(call.queue, x.rows(), RmsNorm{in(call, 0), in(call, 1), out(call, 0), x[-1], eps_of(call)});

@@ -2,6 +2,8 @@
 // What the attention kernels share: tiles of heads in shared memory, rows in registers, masks.
 // A block has four warps; each owns 16 rows of a tile of 64.
 
+#include <type_traits>
+
 #include "backend/cuda/flash.h"
 #include "backend/cuda/present/mma.cuh"
 #include "backend/cuda/present/queue.h"
@@ -124,6 +126,23 @@ __device__ inline int least_first_key(const FlashShape& s, int first_token, int*
   if (threadIdx.x < kFlashTile) atomicMin(shared, first_key(s, first_token + threadIdx.x));
   __syncthreads();
   return *shared;
+}
+
+/// launch(T{}, width) for the element's type and the width of the tiles, both constants.
+template <class Launch>
+void by_type_and_width(const FlashShape& s, const Launch& launch) {
+  const auto by_width = [&](auto type) {
+    switch (flash_tile_width(s.width)) {
+      case 64:
+        return launch(type, std::integral_constant<int, 64>{});
+      case 128:
+        return launch(type, std::integral_constant<int, 128>{});
+      default:
+        return launch(type, std::integral_constant<int, 256>{});
+    }
+  };
+  if (s.tokens == 0) return;
+  s.type == DType::bf16 ? by_width(__nv_bfloat16{}) : by_width(__half{});
 }
 
 template <class Kernel>

@@ -118,24 +118,12 @@ void launch(void* queue, const FlashForward& call) {
   check_launch();
 }
 
-template <class T>
-void launch_width(void* queue, const FlashForward& call) {
-  switch (flash_tile_width(call.shape.width)) {
-    case 64:
-      return launch<64, T>(queue, call);
-    case 128:
-      return launch<128, T>(queue, call);
-    default:
-      return launch<256, T>(queue, call);
-  }
-}
-
 }  // namespace
 
 void run_flash_forward(void* queue, const FlashForward& call) {
-  if (call.shape.tokens == 0) return;
-  call.shape.type == DType::bf16 ? launch_width<__nv_bfloat16>(queue, call)
-                                 : launch_width<__half>(queue, call);
+  by_type_and_width(call.shape, [&](auto type, auto width) {
+    launch<decltype(width)::value, decltype(type)>(queue, call);
+  });
 }
 
 }  // namespace snug::cuda
