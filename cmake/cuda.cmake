@@ -29,6 +29,13 @@ set(CMAKE_CUDA_EXTENSIONS OFF)
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 find_package(CUDAToolkit REQUIRED)
 
+# Beside the system's libraries: the bundle's, and those of Python packages in build/cuda-wheels.
+set(CMAKE_BUILD_RPATH "$ORIGIN/lib" "$ORIGIN/../lib")
+foreach(package cu13 cublas)
+  list(APPEND CMAKE_BUILD_RPATH "$ORIGIN/../cuda-wheels/nvidia/${package}/lib"
+    "$ORIGIN/../../cuda-wheels/nvidia/${package}/lib")
+endforeach()
+
 file(GLOB SNUG_CUDA_SOURCES CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/src/backend/cuda/present/*.cpp
   ${PROJECT_SOURCE_DIR}/src/backend/cuda/present/*.cu)

@@ -20,15 +20,16 @@ need_nvcc() {
   case $nvcc in */*) PATH="$(dirname "$nvcc"):$PATH" ;; esac
 }
 
-# cuBLAS from its Python package, in build/cuda-wheels, where this machine has a card and no cuBLAS of its own.
+# Where a machine has a card and no cuBLAS, it comes from its Python package into build/cuda-wheels,
+# where the programs look for it (cmake/cuda.cmake).
 need_cublas() {
   local major
   command -v nvidia-smi >/dev/null || return 0
   ldconfig -p | grep -q -E 'libcublasLt\.so\.1[23]' && return 0
   [ -e build/cuda-wheels ] && return 0
   major=$(nvcc --version | sed -n 's/.*release \([0-9]*\).*/\1/p')
-  local package='nvidia-cublas>=13,<14'
-  [ "$major" -ge 13 ] || package="nvidia-cublas-cu12>=12.4"
+  local package=nvidia-cublas==13.0.2.14
+  [ "$major" -ge 13 ] || package=nvidia-cublas-cu12==12.8.4.1
   quietly cublas "fetching cuBLAS for build/cuda-wheels" \
     python3 -m pip install --no-deps --target build/cuda-wheels "$package" || exit 1
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "ir/graph.h"
 #include "plan/target.h"
@@ -19,6 +20,8 @@ class Device {
 
   virtual const Card& card() const = 0;
   virtual std::string driver() const = 0;  ///< versions of driver, run time and libraries
+  /// What a user should know of how programs ran so far, a line each: warnings.
+  virtual std::vector<std::string> remarks() const = 0;
   /// Bytes of the card that nobody uses now.
   virtual std::int64_t free_bytes() const = 0;
 

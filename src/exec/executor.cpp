@@ -171,6 +171,10 @@ void Executor::note_error() noexcept {
   if (!failed_.exchange(true, std::memory_order_acq_rel)) error_ = std::current_exception();
 }
 
+std::vector<std::string> Executor::remarks() const {
+  return arenas_.device ? arenas_.device->remarks() : std::vector<std::string>{};
+}
+
 std::int64_t Executor::used_peak(std::int32_t program, Phase phase, Space space) const {
   std::int64_t peak = 0;
   for (const LaneState& lane : lanes_) {

@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -66,6 +67,9 @@ class Executor {
   std::span<T> value(std::int32_t program, std::string_view name) const {
     return elements<T>(plan_.location(program, name), name);
   }
+
+  /// What a card has to say of how programs ran so far, a line each; nothing elsewhere.
+  std::vector<std::string> remarks() const;
 
   /// Highest address handed to a kernel so far: operands and scratch, rounded up to the alignment.
   std::int64_t used_peak(Space space) const;

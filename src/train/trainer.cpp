@@ -205,8 +205,10 @@ TrainResult Trainer::run() {
   print_header();
   start();
   const StopSignals signals;
+  const std::int64_t begun = at_.trainer.global_step;
   while (at_.trainer.global_step < at_.trainer.max_steps && result_.signal == 0) {
     train_step();
+    if (at_.trainer.global_step == begun + 1) print_remarks();
     result_.signal = StopSignals::arrived();
     const bool last = at_.trainer.global_step == at_.trainer.max_steps;
     if (due(eval_every_) || (last && eval_every_ > 0)) evaluate();
@@ -226,6 +228,13 @@ TrainResult Trainer::run() {
   result_.output_dir = output_;
   print_end(result_);
   return result_;
+}
+
+void Trainer::print_remarks() {
+  for (const std::string& remark : executor_->remarks()) {
+    progress_->finish();
+    talk_.out << "warning: " << remark << "\n";
+  }
 }
 
 void Trainer::train_step() {

@@ -71,6 +71,7 @@ class Trainer {
   void load_start_state();
   void check_resumed(const Progression& before) const;
   void train_step();
+  void print_remarks();
   void after_step(const StepOutcome& outcome, double learning_rate, double seconds);
   void log(double learning_rate, double grad_norm);
   void evaluate();

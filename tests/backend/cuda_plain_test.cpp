@@ -134,6 +134,60 @@ output %y)"};
   }
 }
 
+/// Rows and blocks in eights, of every format: the reference's bits.
+TEST(CudaEights, Dequantize) {
+  constexpr std::string_view kNested = R"(
+input %codes u8[2560]
+input %scale_codes u8[80]
+input %scales f32[1]
+input %offset f32[]
+%w = dequantize(%codes, %scale_codes, %scales, %offset) {format="nf4", shape="40,128", dtype="$"} : $[40, 128] @ forward
+output %w)";
+  constexpr std::string_view kPlain = R"(
+input %codes u8[960]
+input %scales f32[30]
+%w = dequantize(%codes, %scales) {format="fp4", shape="80,24", dtype="$"} : $[80, 24] @ forward
+output %w)";
+  constexpr std::string_view kBytes = R"(
+input %bytes i8[1920]
+input %scales f32[80]
+%w = dequantize(%bytes, %scales) {format="int8", shape="80,24", dtype="$"} : $[80, 24] @ forward
+output %w)";
+  const CudaBackend cuda;
+  const ReferenceBackend reference;
+  for (const std::string_view text : {kNested, kPlain, kBytes}) {
+    for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+      const Graph graph = graph_of({"dequantize", 1, text}, type);
+      Runner expected(graph, reference, 1);
+      expected.run();
+      Runner actual(graph, cuda, 1, card_target());
+      actual.run();
+      EXPECT_THAT(actual.kernels(), ::testing::ElementsAre("cuda_eights_dequantize"));
+      EXPECT_EQ(actual.output(graph.outputs[0]), expected.output(graph.outputs[0])) << text;
+    }
+  }
+}
+
+/// A gradient that is added to takes each element's own random bits, eight elements at a time too.
+TEST(CudaEights, RoundSumsAtRandom) {
+  const ConformanceCase c{"linear_dw_acc", 37, R"(
+input %dy $[37, 56]
+input %x $[37, 80]
+input %acc $[56, 80]
+input %draw i64[] scalar
+%dw = linear_dw(%dy, %x, %acc, %draw) {dtype="$", seed=1, stream=2} : $[56, 80] base=%acc @ backward
+output %dw)"};
+  const Graph graph = graph_of(c, DType::bf16);
+  const CudaBackend on_blas;
+  const CudaBackend plain(CudaBackend::Kernels::plain);
+  Runner expected(graph, plain, 1, card_target());
+  expected.run();
+  Runner actual(graph, on_blas, 1, card_target());
+  actual.run();
+  EXPECT_THAT(actual.kernels(), ::testing::ElementsAre("cublaslt_linear_dw"));
+  EXPECT_EQ(actual.output(graph.outputs[0]), expected.output(graph.outputs[0]));
+}
+
 TEST(CudaEights, TakeOddAddressesOneByOne) {
   const ConformanceCase c{"add", 1, R"(
 input %wide $[2100]

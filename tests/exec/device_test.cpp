@@ -28,6 +28,7 @@ class PretendedDevice final : public Device {
   explicit PretendedDevice(Log& log) : log_(log) {}
   const Card& card() const override { return card_; }
   std::string driver() const override { return "none"; }
+  std::vector<std::string> remarks() const override { return {"slow"}; }
   std::int64_t free_bytes() const override { return std::int64_t{1} << 30; }
   std::byte* reserve(Space, std::int64_t bytes) override {
     if (bytes == 0) return nullptr;
@@ -119,6 +120,11 @@ TEST(OnADevice, ValuesAreTheInterpreters) {
       EXPECT_TRUE(std::equal(actual.begin(), actual.end(), expected.begin())) << name;
     }
   }
+}
+
+TEST(OnADevice, ItsRemarksAreTold) {
+  const StepModule module = random_module(3, 20, false);
+  EXPECT_THAT(Played(module).executor->remarks(), testing::ElementsAre("slow"));
 }
 
 TEST(OnADevice, ASecondPlayIsRecordedAndLaterOnesReplayed) {

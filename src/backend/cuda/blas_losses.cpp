@@ -38,12 +38,10 @@ std::int64_t grant(const KernelQuery& query) {
   return head_loss_bytes(query, product_bytes(query.target.card, tile, width, rounded));
 }
 
-std::unique_ptr<Prepared> prepare(const KernelQuery&) { return make_blas(); }
-
 template <Op kOp>
 void run(const KernelCall& call) {
   run_head_loss(call, kOp, [&](const Product& product, std::span<std::byte> scratch) {
-    run_product(blas_of(call), call.queue, product, scratch);
+    run_product(call.queue, product, scratch);
   });
 }
 
@@ -52,7 +50,6 @@ constexpr Kernel blas(std::string_view name, Op op, void (*run)(const KernelCall
           .op = op,
           .refuses = refuses,
           .grant = grant,
-          .prepare = prepare,
           .run = run,
           .row_invariant = false};
 }

@@ -5,6 +5,7 @@
 
 #include "backend/cuda/blas_products.h"
 #include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/eights.h"
 
 namespace snug::cuda {
 namespace {
@@ -40,8 +41,6 @@ std::int64_t grant(const KernelQuery& query) {
          product_bytes(query.target.card, y[0], y[1], false);
 }
 
-std::unique_ptr<Prepared> prepare(const KernelQuery&) { return make_blas(); }
-
 /// Columns first.. of a matrix.
 View columns_from(View whole, std::int64_t rows, std::int64_t first, std::int64_t count) {
   if (!whole.present()) return {};
@@ -64,16 +63,16 @@ void multiply(const KernelCall& call, const Packed& w, const View& bias, const S
   for (std::int64_t first = 0; first < columns; first += slab) {
     const std::int64_t count = std::min(slab, columns - first);
     const View part{.data = call.scratch.data(), .type = x.type, .size = count * inner};
-    each(call.queue, part.size,
-         turned ? DequantizeTile{w, part, count, 0, first}
-                : DequantizeTile{w, part, inner, first, 0});
+    dequantize_tile(call.queue, turned ? DequantizeTile{w, part, count, 0, first}
+                                       : DequantizeTile{w, part, inner, first, 0});
     const Sum to{.out = columns_from(c.out, rows, first, count),
                  .acc = columns_from(c.acc, rows, first, count),
                  .rounding = {}};
-    blas_of(call).run(call.queue,
-                      {rows_of(x, inner), turned ? columns_of(part, count) : rows_of(part, inner),
-                       part_of(bias, first, count), to, rows, count, inner},
-                      call.scratch.subspan(used));
+    const Factor w_part = turned ? columns_of(part, count) : rows_of(part, inner);
+    library_of(call.queue)
+        .run(call.queue,
+             {rows_of(x, inner), w_part, part_of(bias, first, count), to, rows, count, inner},
+             call.scratch.subspan(used));
   }
 }
 
@@ -90,14 +89,12 @@ constexpr Kernel kKernels[] = {
      .op = Op::packed_linear,
      .refuses = linear_refuses,
      .grant = grant,
-     .prepare = prepare,
      .run = packed_linear,
      .row_invariant = false},
     {.name = "cublaslt_packed_linear_dx",
      .op = Op::packed_linear_dx,
      .refuses = refuses,
      .grant = grant,
-     .prepare = prepare,
      .run = packed_linear_dx,
      .row_invariant = false},
 };

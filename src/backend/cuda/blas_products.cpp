@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/eights.h"
 
 namespace snug::cuda {
 
@@ -43,8 +44,8 @@ std::int64_t product_bytes(const Card& card, std::int64_t rows, std::int64_t col
   return workspace + Pieces::bytes(slab_rows(rows, columns) * columns, sizeof(float));
 }
 
-void run_product(const Blas& blas, void* queue, const Product& product,
-                 std::span<std::byte> scratch) {
+void run_product(void* queue, const Product& product, std::span<std::byte> scratch) {
+  Blas& blas = library_of(queue);
   if (!rounds_at_random(product.c)) {
     blas.run(queue, product, scratch);
     return;
@@ -63,7 +64,7 @@ void run_product(const Blas& blas, void* queue, const Product& product,
     to.out = part_of(product.c.out, first * product.columns, size);
     to.acc = part_of(product.c.acc, first * product.columns, size);
     to.first += first * product.columns;
-    each(queue, size, StoreSums{sums, to});
+    store_sums(queue, size, {sums, to});
   }
 }
 
@@ -80,10 +81,8 @@ std::optional<std::string> refuses_factors(const KernelQuery& query, std::size_t
 
 namespace {
 
-std::unique_ptr<Prepared> prepare(const KernelQuery&) { return make_blas(); }
-
 void run(const KernelCall& call, const Product& product) {
-  run_product(blas_of(call), call.queue, product, call.scratch);
+  run_product(call.queue, product, call.scratch);
 }
 
 std::optional<std::string> linear_refuses(const KernelQuery& query) {
@@ -119,21 +118,18 @@ constexpr Kernel kKernels[] = {
      .op = Op::linear,
      .refuses = linear_refuses,
      .grant = grant,
-     .prepare = prepare,
      .run = linear,
      .row_invariant = false},
     {.name = "cublaslt_linear_dx",
      .op = Op::linear_dx,
      .refuses = refuses,
      .grant = grant,
-     .prepare = prepare,
      .run = linear_dx,
      .row_invariant = false},
     {.name = "cublaslt_linear_dw",
      .op = Op::linear_dw,
      .refuses = refuses,
      .grant = dw_grant,
-     .prepare = prepare,
      .run = linear_dw,
      .row_invariant = false},
 };

@@ -14,13 +14,7 @@ inline constexpr std::int64_t kSlabBytes = std::int64_t{32} << 20;
 std::int64_t product_bytes(const Card& card, std::int64_t rows, std::int64_t columns, bool rounded);
 
 /// A product of any c: what must be rounded at random is summed in fp32 first, some rows at a time.
-void run_product(const Blas& blas, void* queue, const Product& product,
-                 std::span<std::byte> scratch);
-
-/// What prepare() left.
-inline const Blas& blas_of(const KernelCall& call) {
-  return static_cast<const Blas&>(*call.prepared);
-}
+void run_product(void* queue, const Product& product, std::span<std::byte> scratch);
 
 /// A refusal unless operands i and j have one type that cuBLASLt multiplies into the first
 /// result's.

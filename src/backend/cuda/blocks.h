@@ -25,8 +25,8 @@ struct BlockNeeds {
 inline constexpr int kRegisters = 1 << 16;
 
 /// Bodies by each() and teams(): four blocks fit, all-fp32 AdamW spills two words for it. A team
-/// has a double for each of its warps.
-inline constexpr BlockNeeds kPlainBlock = {256, 64, 16, 64, 80};
+/// has a double for each of its warps; 8-bit states have two maps of 256 numbers.
+inline constexpr BlockNeeds kPlainBlock = {256, 64, 16, 64 + 2048, 80};
 
 /// Attention's tiles; `width` is a head's. The gradients of wide heads spill a little.
 constexpr BlockNeeds flash_block(int width) {

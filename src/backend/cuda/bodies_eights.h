@@ -6,6 +6,7 @@
 
 #include <type_traits>
 
+#include "backend/cuda/bodies_products.h"
 #include "backend/cuda/bodies_update.h"
 
 namespace snug::cuda {
@@ -28,14 +29,14 @@ SNUG_HD void store_eight(const View& to, std::int64_t i, const float (&values)[8
   reinterpret_cast<Eight<T>*>(to.data)[i] = all;
 }
 
-/// The same with the elements' own random bits where there are any and T is bf16: element 8 i + j
-/// takes half j of block i.
+/// The same with the elements' own random bits where there are any and T is bf16: element j takes
+/// half j of `block`.
 template <class T>
 SNUG_HD void store_eight(const View& to, std::int64_t i, const float (&values)[8],
-                         const Rounding& rounding, std::uint32_t part) {
+                         const Rounding& rounding, std::uint32_t part, std::int64_t block) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     if (rounding.draw != nullptr) {
-      const PhiloxBlock bits = rounding.at(part).block(static_cast<std::uint64_t>(i));
+      const PhiloxBlock bits = rounding.at(part).block(static_cast<std::uint64_t>(block));
       Eight<T> all;
       for (int j = 0; j < 8; ++j) {
         const std::uint32_t word = bits[static_cast<std::size_t>(j) / 2];
@@ -98,6 +99,53 @@ struct SiluMulGradEights {
   }
 };
 
+/// Eight neighbours of a row share a scale: rows, tiles and blocks are in eights.
+template <class T>
+struct DequantizeEights {
+  using Tables = PackedTables;
+  DequantizeTile tile;
+  SNUG_HD void fill(Tables& tables, int rank, int size) const { tile.fill(tables, rank, size); }
+  SNUG_HD void operator()(const Tables& tables, std::int64_t i) const {
+    const Packed& w = tile.w;
+    const std::int64_t eights = tile.columns / 8;
+    const std::int64_t from = tile.place(i / eights, i % eights * 8);
+    float values[8];
+    if (w.four_bit) {
+      const float scale = w.scale(tables, from / w.block);
+      const std::uint32_t pairs = reinterpret_cast<const std::uint32_t*>(w.codes)[from / 8];
+      for (int j = 0; j < 8; ++j) {
+        const int shift = j / 2 * 8 + (j % 2 == 0 ? 4 : 0);
+        values[j] = tables.levels[pairs >> shift & 15U] * scale;
+      }
+    } else {
+      const float scale = w.scale(tables, from / w.columns);
+      const std::uint64_t codes = reinterpret_cast<const std::uint64_t*>(w.codes)[from / 8];
+      for (int j = 0; j < 8; ++j) {
+        const auto code = static_cast<std::int8_t>(codes >> (8 * j) & 255U);
+        values[j] = static_cast<float>(code) * scale * w.step;
+      }
+    }
+    store_eight<T>(tile.y, i, values);
+  }
+};
+
+/// StoreSums into elements of type T, `to.first` in eights.
+template <class T>
+struct StoreSumsEights {
+  const float* sums;
+  Sum to;
+  SNUG_HD void operator()(std::int64_t i) const {
+    const Eight<float> sum = reinterpret_cast<const Eight<float>*>(sums)[i];
+    float values[8];
+    for (int j = 0; j < 8; ++j) values[j] = sum.v[j];
+    if (to.acc.present()) {
+      const Eight<T> old = load_eight<T>(to.acc, i);
+      for (int j = 0; j < 8; ++j) values[j] += static_cast<float>(old.v[j]);
+    }
+    store_eight<T>(to.out, i, values, to.rounding, 0, to.first / 8 + i);
+  }
+};
+
 /// Weights, gradients and states of types W, G and S; a master in fp32 or none.
 template <class W, class G, class S, bool kMaster>
 struct AdamWEights {
@@ -131,10 +179,10 @@ struct AdamWEights {
       store_eight<float>(weights.master, i, value);
       store_eight<W>(weights.weight, i, value);
     } else {
-      store_eight<W>(weights.weight, i, value, weights.rounding, 0);
+      store_eight<W>(weights.weight, i, value, weights.rounding, 0, i);
     }
-    store_eight<S>(m, i, moment, weights.rounding, 1);
-    store_eight<S>(v, i, square, weights.rounding, 2);
+    store_eight<S>(m, i, moment, weights.rounding, 1, i);
+    store_eight<S>(v, i, square, weights.rounding, 2, i);
   }
 };
 

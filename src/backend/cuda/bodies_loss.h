@@ -25,12 +25,19 @@ struct SoftmaxTile {
     if (label < 0) return;
     const float* logits = z + row * classes;
     SoftmaxState state = first ? SoftmaxState{-INFINITY, 0.0F, NAN} : states[row];
-    float peak = state.peak;
-    for (std::int64_t c = team.rank(); c < classes; c += team.size()) peak = fmaxf(peak, logits[c]);
-    peak = team.max(peak);
+    // Each member brings its sum to its own highest logit so far: one pass over memory.
+    float own = state.peak;
     float sum = 0.0F;
-    for (std::int64_t c = team.rank(); c < classes; c += team.size()) sum += expf(logits[c] - peak);
-    sum = team.sum(sum);
+    for (std::int64_t c = team.rank(); c < classes; c += team.size()) {
+      const float logit = logits[c];
+      if (logit > own) {
+        sum *= expf(own - logit);
+        own = logit;
+      }
+      sum += logit == own ? 1.0F : expf(logit - own);
+    }
+    const float peak = team.max(own);
+    sum = team.sum(sum > 0.0F ? sum * expf(own - peak) : sum);
     if (team.rank() != 0) return;
     if (state.sum > 0.0F) sum += state.sum * expf(state.peak - peak);
     state.peak = peak;
@@ -66,7 +73,8 @@ struct SumOfLosses {
   }
 };
 
-/// weight (softmax - one_hot), 0 where there is no label, of a tile; into dz, which may be z.
+/// weight (softmax - one_hot), 0 where there is no label, of a tile; into dz, which may be z. A
+/// team a row.
 struct LogitGradient {
   const float* z;
   View dz;
@@ -74,16 +82,20 @@ struct LogitGradient {
   const std::int32_t* labels;
   const float* weight;
   std::int64_t classes, begin;
-  SNUG_HD void operator()(std::int64_t i) const {
-    const std::int64_t row = i / classes;
+  template <class Team>
+  SNUG_HD void operator()(Team& team, std::int64_t row) const {
     const std::int64_t label = labels[row];
+    const std::int64_t first = row * classes;
     if (label < 0) {
-      dz.set(i, 0.0F);
+      for (std::int64_t c = team.rank(); c < classes; c += team.size()) dz.set(first + c, 0.0F);
       return;
     }
-    const SoftmaxState state = states[row];
-    const float softmax = expf(z[i] - (state.peak + logf(state.sum)));
-    dz.set(i, *weight * (softmax - (label == begin + i % classes ? 1.0F : 0.0F)));
+    const float total = states[row].peak + logf(states[row].sum);
+    const float factor = *weight;
+    for (std::int64_t c = team.rank(); c < classes; c += team.size()) {
+      const float softmax = expf(z[first + c] - total);
+      dz.set(first + c, factor * (softmax - (label == begin + c ? 1.0F : 0.0F)));
+    }
   }
 };
 

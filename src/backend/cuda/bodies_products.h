@@ -31,6 +31,12 @@ struct Product {
   }
 };
 
+/// What codes stand for, at hand for all threads of a block.
+struct PackedTables {
+  float levels[16];
+  float map[256];
+};
+
 /// A packed matrix (core/packed_format.h), all of it in the card's memory.
 struct Packed {
   bool four_bit;
@@ -40,39 +46,42 @@ struct Packed {
   const float* offset;
   std::int64_t columns;
   std::int64_t block, nested_block;
-  float step;  ///< of int8
-  float levels[16];
-  float map[256];  ///< the signed dynamic map
+  float step;        ///< of int8
+  PackedTables all;  ///< levels and the signed dynamic map
 
-  SNUG_HD float scale(std::int64_t i) const {
+  SNUG_HD void fill(PackedTables& tables, int rank, int size) const {
+    for (int i = rank; i < 16; i += size) tables.levels[i] = all.levels[i];
+    for (int i = rank; i < 256; i += size) tables.map[i] = all.map[i];
+  }
+  SNUG_HD float scale(const PackedTables& tables, std::int64_t i) const {
     if (nested == nullptr) return static_cast<const float*>(scales)[i];
     const float product =
-        map[static_cast<const std::uint8_t*>(scales)[i]] * nested[i / nested_block];
+        tables.map[static_cast<const std::uint8_t*>(scales)[i]] * nested[i / nested_block];
     return product + *offset;
   }
   /// Element i of the flattened matrix.
-  SNUG_HD float get(std::int64_t i) const {
+  SNUG_HD float get(const PackedTables& tables, std::int64_t i) const {
     if (!four_bit) {
-      return static_cast<float>(static_cast<std::int8_t>(codes[i])) * scale(i / columns) * step;
+      const auto code = static_cast<float>(static_cast<std::int8_t>(codes[i]));
+      return code * scale(tables, i / columns) * step;
     }
     const unsigned pair = codes[i / 2];
-    return levels[i % 2 == 0 ? pair >> 4U : pair & 15U] * scale(i / block);
+    return tables.levels[i % 2 == 0 ? pair >> 4U : pair & 15U] * scale(tables, i / block);
   }
-};
-
-struct Dequantize {
-  Packed w;
-  View y;
-  SNUG_HD void operator()(std::int64_t i) const { y.set(i, w.get(i)); }
 };
 
 /// Rows first_row.. and columns first_column.. of a packed matrix, `columns` of them.
 struct DequantizeTile {
+  using Tables = PackedTables;
   Packed w;
   View y;
   std::int64_t columns, first_row, first_column;
-  SNUG_HD void operator()(std::int64_t i) const {
-    y.set(i, w.get((first_row + i / columns) * w.columns + first_column + i % columns));
+  SNUG_HD void fill(Tables& tables, int rank, int size) const { w.fill(tables, rank, size); }
+  SNUG_HD std::int64_t place(std::int64_t row, std::int64_t column) const {
+    return (first_row + row) * w.columns + first_column + column;
+  }
+  SNUG_HD void operator()(const Tables& tables, std::int64_t i) const {
+    y.set(i, w.get(tables, place(i / columns, i % columns)));
   }
 };
 
@@ -85,18 +94,20 @@ struct StoreSums {
 
 /// c[i, j] = sum over k of x[i, k] * w(j, k), or w(k, j) when `turned`; w as stored in x's type.
 struct PackedProduct {
+  using Tables = PackedTables;
   View x;
   Packed w;
   View bias;
   Sum c;
   std::int64_t columns, inner;
   bool turned;
-  SNUG_HD void operator()(std::int64_t i) const {
+  SNUG_HD void fill(Tables& tables, int rank, int size) const { w.fill(tables, rank, size); }
+  SNUG_HD void operator()(const Tables& tables, std::int64_t i) const {
     const std::int64_t row = i / columns;
     const std::int64_t column = i % columns;
     float sum = bias.present() ? bias.get(column) : 0.0F;
     for (std::int64_t k = 0; k < inner; ++k) {
-      const float number = w.get(turned ? k * columns + column : column * inner + k);
+      const float number = w.get(tables, turned ? k * columns + column : column * inner + k);
       sum += x.get(row * inner + k) * as_stored(x.type, number);
     }
     c.set(i, sum);

@@ -4,18 +4,13 @@
 
 #include <algorithm>
 
-#include "backend/cuda/bodies_eights.h"
 #include "backend/cuda/bodies_rows.h"
 #include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/eights.h"
 #include "backend/cuda/operands.h"
 #include "backend/cuda/plain_bodies.h"
 
 namespace snug::cuda {
-namespace {
-
-constexpr std::int64_t kEight = 8;
-/// Rows of a norm that keep more of a team's threads busy an element a thread.
-constexpr std::int64_t kNarrow = 1024;
 
 bool aligned(std::initializer_list<View> views) {
   return std::all_of(views.begin(), views.end(), [](const View& view) {
@@ -23,18 +18,35 @@ bool aligned(std::initializer_list<View> views) {
   });
 }
 
-/// f(T{}) for the type of the elements, one of those that SNUG_EIGHTS makes.
-template <class Function>
-void by_type(DType type, Function f) {
-  switch (type) {
-    case DType::bf16:
-      return f(BFloat16{});
-    case DType::f16:
-      return f(Float16{});
-    default:
-      return f(float{});
+void dequantize_tile(void* queue, const DequantizeTile& tile) {
+  const Packed& w = tile.w;
+  const bool in_eights = tile.columns % kEight == 0 && tile.first_column % kEight == 0 &&
+                         w.columns % kEight == 0 && w.block % kEight == 0 &&
+                         reinterpret_cast<std::uintptr_t>(w.codes) % kEight == 0;
+  if (!in_eights || !aligned({tile.y})) {
+    each(queue, tile.y.size, tile);
+    return;
+  }
+  by_type(tile.y.type, [&](auto type) {
+    each(queue, tile.y.size / kEight, DequantizeEights<decltype(type)>{tile});
+  });
+}
+
+void store_sums(void* queue, std::int64_t size, const StoreSums& store) {
+  const Sum& to = store.to;
+  const bool bf16 = to.out.type == DType::bf16 && (!to.acc.present() || to.acc.type == DType::bf16);
+  const bool dense = to.out.gap == 0 && to.acc.gap == 0;
+  if (bf16 && dense && size % kEight == 0 && to.first % kEight == 0 && aligned({to.out, to.acc})) {
+    each(queue, size / kEight, StoreSumsEights<BFloat16>{store.sums, to});
+  } else {
+    each(queue, size, store);
   }
 }
+
+namespace {
+
+/// Rows of a norm that keep more of a team's threads busy an element a thread.
+constexpr std::int64_t kNarrow = 1024;
 
 /// Refuses what is not dense, of one floating type and in eights along the last dimension.
 std::optional<std::string> refuses_elements(const KernelQuery& query) {
@@ -79,6 +91,11 @@ std::optional<std::string> adamw_refuses(const KernelQuery& query) {
   if (!known) return "types that are rare together";
   if (w.shape.elements() % kEight != 0) return "elements that are not in eights";
   return std::nullopt;
+}
+
+void dequantize(const KernelCall& call) {
+  const std::int64_t columns = shape_out(call, 0)[1];
+  dequantize_tile(call.queue, {packed(call, 0, columns), out(call, 0), columns, 0, 0});
 }
 
 void add(const KernelCall& call) {
@@ -201,6 +218,10 @@ constexpr Kernel kKernels[] = {
      .refuses = refuses_elements,
      .run = rms_norm_dx},
     {.name = "cuda_eights_rope", .op = Op::rope, .refuses = rope_refuses, .run = rope},
+    {.name = "cuda_eights_dequantize",
+     .op = Op::dequantize,
+     .refuses = refuses_gaps,
+     .run = dequantize},
     {.name = "cuda_eights_adamw", .op = Op::adamw, .refuses = adamw_refuses, .run = adamw},
 };
 

@@ -151,8 +151,9 @@ class Run {
     if (!s_.gradients) return;
     each_tile([&] {
       if (!s_.one_tile()) logits();
-      each(call_.queue, rows_ * classes_,
-           LogitGradient{b_.logits, b_.dz, b_.states, labels_ + first_, weight_, classes_, begin_});
+      teams(
+          call_.queue, rows_,
+          LogitGradient{b_.logits, b_.dz, b_.states, labels_ + first_, weight_, classes_, begin_});
       for (const Side& side : sides_) {
         if (side.width == 0) continue;
         row_gradient(side);

@@ -41,10 +41,9 @@ Packed packed(const KernelCall& call, std::size_t first, std::int64_t columns) {
                 .block = kPackedBlock,
                 .nested_block = kNestedBlock,
                 .step = kInt8Step,
-                .levels = {},
-                .map = {}};
-  if (packed.four_bit) std::ranges::copy(levels_of(format), packed.levels);
-  std::ranges::copy(signed_dynamic_map(), packed.map);
+                .all = {}};
+  if (packed.four_bit) std::ranges::copy(levels_of(format), packed.all.levels);
+  std::ranges::copy(signed_dynamic_map(), packed.all.map);
   return packed;
 }
 

@@ -3,6 +3,7 @@
 // apply themselves.
 
 #include "backend/cuda/bodies_elements.h"
+#include "backend/cuda/bodies_products.h"
 #include "backend/cuda/bodies_update.h"
 #include "plan/kernel.h"
 

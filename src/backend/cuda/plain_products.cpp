@@ -33,7 +33,8 @@ void linear_dw(const KernelCall& call) { run(call, linear_dw_product(call)); }
 
 void dequantize(const KernelCall& call) {
   const View y = out(call, 0);
-  each(call.queue, y.size, Dequantize{packed(call, 0, shape_out(call, 0)[1]), y});
+  const std::int64_t columns = shape_out(call, 0)[1];
+  each(call.queue, y.size, DequantizeTile{packed(call, 0, columns), y, columns, 0, 0});
 }
 
 void packed_linear(const KernelCall& call) {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "backend/cuda/bodies_update.h"
+#include "backend/cuda/bodies_adafactor.h"
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/operands.h"
 #include "backend/cuda/plain_bodies.h"
@@ -47,7 +47,7 @@ Coded coded(const KernelCall& call, std::size_t i, bool with_sign) {
               .absmax = call.outputs[2 + i].as<float>(),
               .with_sign = with_sign,
               .map = {}};
-  std::ranges::copy(with_sign ? signed_dynamic_map() : unsigned_dynamic_map(), state.map);
+  std::ranges::copy(with_sign ? signed_dynamic_map() : unsigned_dynamic_map(), state.map.of);
   return state;
 }
 

@@ -17,14 +17,18 @@
 
 namespace snug::cuda {
 
+template <class Body>
+concept HasTables = requires { typename Body::Tables; };
+
 /// body(i) for every i in [0, count), in no order. A body with start() gets its result first:
-/// body(start, i); start() is called once a thread.
+/// body(start, i); start() is called once a thread. A body with a type Tables gets one that a block
+/// shares: body(tables, i); member `rank` of `size` fills its part by fill(tables, rank, size).
 template <class Body>
 void each(void* queue, std::int64_t count, const Body& body);
 
 /// body(team, i) for every i in [0, count). A team's threads share the work on one i: member rank()
 /// of size() takes what is congruent to its rank; sum() and max() are over all members and must be
-/// called by all. Sums have one order.
+/// called by all. Sums have one order. With Tables: body(team, tables, i).
 template <class Body>
 void teams(void* queue, std::int64_t count, const Body& body);
 

@@ -28,7 +28,11 @@ class HostTeam {
 
 template <class Body>
 void each(void*, std::int64_t count, const Body& body) {
-  if constexpr (requires { body.start(); }) {
+  if constexpr (HasTables<Body>) {
+    typename Body::Tables tables;
+    body.fill(tables, 0, 1);
+    for (std::int64_t i = 0; i < count; ++i) body(tables, i);
+  } else if constexpr (requires { body.start(); }) {
     const auto start = body.start();
     for (std::int64_t i = 0; i < count; ++i) body(start, i);
   } else {
@@ -39,7 +43,13 @@ void each(void*, std::int64_t count, const Body& body) {
 template <class Body>
 void teams(void*, std::int64_t count, const Body& body) {
   HostTeam team;
-  for (std::int64_t i = 0; i < count; ++i) body(team, i);
+  if constexpr (HasTables<Body>) {
+    typename Body::Tables tables;
+    body.fill(tables, 0, 1);
+    for (std::int64_t i = 0; i < count; ++i) body(team, tables, i);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) body(team, i);
+  }
 }
 
 void copy_bytes(void*, void* to, const void* from, std::int64_t bytes) {

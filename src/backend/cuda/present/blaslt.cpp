@@ -1,16 +1,18 @@
 // Products on cuBLASLt. It thinks in column-major matrices: c is [columns, rows] there, so w is its
 // A and x its B.
 
+#include "backend/cuda/present/blaslt.h"
+
 #include <algorithm>
 #include <array>
 #include <vector>
 
-#include "backend/cuda/blas.h"
 #include "backend/cuda/matrix.h"
 #include "backend/cuda/present/blaslt_api.h"
 #include "backend/cuda/present/queue.h"
 #include "backend/device.h"
 #include "core/error.h"
+#include "core/text.h"
 
 namespace snug::cuda {
 namespace {
@@ -81,7 +83,7 @@ class CublasLt final : public Blas {
     handle_ = Owned(handle, api_->destroy);
   }
 
-  void run(void* queue, const Product& product, std::span<std::byte> workspace) const override {
+  void run(void* queue, const Product& product, std::span<std::byte> workspace) override {
     const std::optional<Shape> shape = shape_of(product, workspace);
     if (shape) {
       const Made& made = find(*shape);
@@ -91,6 +93,19 @@ class CublasLt final : public Blas {
       }
     }
     each(queue, product.rows * product.columns, product);
+  }
+
+  std::vector<std::string> refused() const override {
+    std::vector<std::string> lines;
+    for (const auto& made : made_) {
+      const Shape& s = made->shape;
+      if (made->possible) continue;
+      lines.push_back(fmt::format(
+          "cuBLASLt has no algorithm for {} x {} x {} in {} within {}; a plain kernel runs it",
+          s.rows, s.columns, s.inner, name_of(s.type),
+          binary_bytes(static_cast<std::int64_t>(s.workspace))));
+    }
+    return lines;
   }
 
  private:
@@ -121,7 +136,7 @@ class CublasLt final : public Blas {
   }
 
   /// Made at the first product of a shape, which is before any recording or at the first play.
-  const Made& find(const Shape& shape) const {
+  const Made& find(const Shape& shape) {
     const auto known = std::find_if(made_.begin(), made_.end(),
                                     [&](const auto& made) { return made->shape == shape; });
     if (known != made_.end()) return **known;
@@ -201,11 +216,17 @@ class CublasLt final : public Blas {
 
   std::shared_ptr<const lt::Api> api_;
   Owned handle_;
-  mutable std::vector<std::unique_ptr<Made>> made_;
+  std::vector<std::unique_ptr<Made>> made_;
 };
 
 }  // namespace
 
 std::unique_ptr<Blas> make_blas() { return std::make_unique<CublasLt>(); }
+
+Blas& library_of(void* queue) {
+  Blas* const library = static_cast<Queue*>(queue)->library;
+  check(library != nullptr, "a product on a lane without a library");
+  return *library;
+}
 
 }  // namespace snug::cuda

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/cuda/blas.h"
+#include "backend/cuda/present/blaslt.h"
 #include "backend/cuda/present/handles.h"
 #include "backend/cuda/present/queue.h"
 #include "backend/cuda/probe.h"
@@ -81,6 +82,7 @@ class CardDevice final : public Device {
       streams_[lane].reset(stream);
       queues_[lane].stream = stream;
     }
+    queues_[at(Lane::compute)].library = library_.get();
   }
 
   const Card& card() const override { return card_; }
@@ -106,13 +108,13 @@ class CardDevice final : public Device {
   }
 
   void write(std::byte* to, std::span<const std::byte> from) override {
-    finish();
-    check_call(cudaMemcpy(to, from.data(), from.size(), cudaMemcpyHostToDevice), "cudaMemcpy");
+    copy(to, from.data(), from.size(), cudaMemcpyHostToDevice);
   }
   void read(std::span<std::byte> to, const std::byte* from) override {
-    finish();
-    check_call(cudaMemcpy(to.data(), from, to.size(), cudaMemcpyDeviceToHost), "cudaMemcpy");
+    copy(to.data(), from, to.size(), cudaMemcpyDeviceToHost);
   }
+
+  std::vector<std::string> remarks() const override { return library_->refused(); }
 
   void* queue(Lane lane) override { return &queues_[at(lane)]; }
 
@@ -161,6 +163,14 @@ class CardDevice final : public Device {
   static std::size_t at(Lane lane) { return static_cast<std::size_t>(lane); }
   cudaStream_t stream(Lane lane) const { return streams_[at(lane)].get(); }
 
+  /// On a lane of our own: those do not wait for the default stream, where a copy or a fill may
+  /// still be under way when its call returns.
+  void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+    finish();
+    check_call(cudaMemcpyAsync(to, from, bytes, kind, stream(Lane::compute)), "cudaMemcpyAsync");
+    finish();
+  }
+
   std::byte* reserve_on_card(std::int64_t bytes) {
     void* data = nullptr;
     const cudaError_t status = cudaMalloc(&data, static_cast<std::size_t>(bytes));
@@ -171,7 +181,9 @@ class CardDevice final : public Device {
     }
     check_call(status, "cudaMalloc");
     card_bytes_.emplace_back(static_cast<std::byte*>(data));
-    check_call(cudaMemset(data, 0, static_cast<std::size_t>(bytes)), "cudaMemset");
+    check_call(cudaMemsetAsync(data, 0, static_cast<std::size_t>(bytes), stream(Lane::compute)),
+               "cudaMemsetAsync");
+    finish();
     return static_cast<std::byte*>(data);
   }
 
@@ -190,6 +202,7 @@ class CardDevice final : public Device {
   }
 
   Card card_;
+  std::unique_ptr<Blas> library_ = make_blas();
   std::array<Stream, kLaneCount> streams_;
   std::array<Queue, kLaneCount> queues_{};
   std::vector<Event> events_;

@@ -15,7 +15,7 @@ inline constexpr int kBlocks = kRegisters / (kThreads * kPlainBlock.registers);
 inline constexpr int kWarp = 32;
 /// Blocks of a grid whose threads go on with other elements: enough for every card.
 inline constexpr std::int64_t kMostBlocks = 1 << 14;
-/// The same for bodies with start(), whose threads should do much after it.
+/// The same for bodies with start() or Tables, whose threads should do much after them.
 inline constexpr std::int64_t kFewBlocks = 1 << 11;
 
 /// The threads of a block at work on one row. `area` has a double for each warp.
@@ -59,7 +59,12 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     each_kernel(const __grid_constant__ Body body, std::int64_t count) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
   std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if constexpr (requires { body.start(); }) {
+  if constexpr (HasTables<Body>) {
+    __shared__ typename Body::Tables tables;
+    body.fill(tables, static_cast<int>(threadIdx.x), kThreads);
+    __syncthreads();
+    for (; i < count; i += step) body(tables, i);
+  } else if constexpr (requires { body.start(); }) {
     const auto start = body.start();
     for (; i < count; i += step) body(start, i);
   } else {
@@ -71,9 +76,15 @@ template <class Body>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     teams_kernel(const __grid_constant__ Body body, std::int64_t count) {
   __shared__ double area[kThreads / kWarp];
-  static_assert(sizeof(area) <= kPlainBlock.shared_bytes);
   BlockTeam team(area);
-  for (std::int64_t i = blockIdx.x; i < count; i += gridDim.x) body(team, i);
+  if constexpr (HasTables<Body>) {
+    __shared__ typename Body::Tables tables;
+    body.fill(tables, static_cast<int>(threadIdx.x), kThreads);
+    __syncthreads();
+    for (std::int64_t i = blockIdx.x; i < count; i += gridDim.x) body(team, tables, i);
+  } else {
+    for (std::int64_t i = blockIdx.x; i < count; i += gridDim.x) body(team, i);
+  }
 }
 
 inline unsigned blocks_for(std::int64_t wanted, std::int64_t most) {
@@ -84,7 +95,8 @@ template <class Body>
 void each(void* queue, std::int64_t count, const Body& body) {
   static_assert(sizeof(Body) + sizeof(count) <= 4096, "parameters of a kernel");
   if (count <= 0) return;
-  constexpr std::int64_t most = requires { body.start(); } ? kFewBlocks : kMostBlocks;
+  constexpr bool prepares = HasTables<Body> || requires { body.start(); };
+  constexpr std::int64_t most = prepares ? kFewBlocks : kMostBlocks;
   const unsigned blocks = blocks_for((count + kThreads - 1) / kThreads, most);
   each_kernel<<<blocks, kThreads, 0, stream_of(queue)>>>(body, count);
   check_launch();
@@ -94,7 +106,8 @@ template <class Body>
 void teams(void* queue, std::int64_t count, const Body& body) {
   static_assert(sizeof(Body) + sizeof(count) <= 4096, "parameters of a kernel");
   if (count <= 0) return;
-  teams_kernel<<<blocks_for(count, kMostBlocks), kThreads, 0, stream_of(queue)>>>(body, count);
+  constexpr std::int64_t most = HasTables<Body> ? kFewBlocks : kMostBlocks;
+  teams_kernel<<<blocks_for(count, most), kThreads, 0, stream_of(queue)>>>(body, count);
   check_launch();
 }
 

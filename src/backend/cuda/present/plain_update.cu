@@ -1,4 +1,4 @@
-#include "backend/cuda/bodies_update.h"
+#include "backend/cuda/bodies_adafactor.h"
 #include "backend/cuda/present/launch.cuh"
 
 namespace snug::cuda {

@@ -6,8 +6,11 @@
 
 namespace snug::cuda {
 
+class Blas;
+
 struct Queue {
   cudaStream_t stream = nullptr;
+  Blas* library = nullptr;  ///< of the compute lane; the others have none
 };
 
 inline cudaStream_t stream_of(void* queue) { return static_cast<Queue*>(queue)->stream; }
