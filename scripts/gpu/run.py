@@ -112,13 +112,11 @@ def kernels():
         report = pathlib.Path(folder) / "report.json"
         result = run([HERE / "cuda_test", f"--gtest_output=json:{report}"])
         suite = json.loads(report.read_text()) if report.exists() else {}
-    failed = [
-        f"{group['name']}.{test['name']}"
-        for group in suite.get("testsuites", [])
-        for test in group.get("testsuite", [])
-        if "failures" in test
-    ]
-    return {"tests": suite.get("tests"), "failed": failed, "status": result.returncode, "tail": result.stdout[-4000:]}
+    tests = [(f"{group['name']}.{test['name']}", test) for group in suite.get("testsuites", [])
+             for test in group.get("testsuite", [])]
+    failed = [name for name, test in tests if "failures" in test]
+    skipped = [name for name, test in tests if test.get("result") == "SKIPPED"]
+    return {"tests": len(tests), "skipped": len(skipped), "failed": failed, "status": result.returncode, "tail": result.stdout[-4000:]}
 
 
 def speeds():
@@ -214,59 +212,104 @@ def peer(shape, batch, length, kind):
 
 
 def table(results):
-    """The results as Markdown."""
+    """The results as Markdown: the parts that there are."""
     found = results["card"]
     lines = [f"# snug on {found['name']}", "",
              f"Driver {found['driver_version']}, {found['memory.total']} MiB, commit {results['commit']}, "
-             f"{results['date']}.", "",
-             f"Kernels: {results['kernels']['tests']} tests, failed: {len(results['kernels']['failed'])}.", ""]
-    lines += [f"- {name}" for name in results["kernels"]["failed"]]
-    lines += ["| technique | steps | card against CPU, worst loss | ok |", "|---|---|---|---|"]
-    for row in results["techniques"]:
-        worst = "-" if row["worst_relative"] is None else f"{row['worst_relative']:.2e}"
-        lines.append(f"| {row['name']} | {row['steps']} | {worst} | {'yes' if row['ok'] else 'no'} |")
-    lines += ["", "| kernel | operands of | us | GB/s | TFLOP/s | share of the card's peak |", "|---|---|---|---|---|---|"]
-    for row in results["speeds"]:
-        if "error" in row:
-            lines += ["", "Kernels were not timed: " + row["error"]]
-            break
+             f"{results['date']}.", ""]
+    if "kernels" in results:
+        suite = results["kernels"]
+        lines += [f"Kernels: {suite['tests']} tests, {suite['skipped']} skipped, {len(suite['failed'])} failed.", ""]
+        lines += [f"- {name}" for name in suite["failed"]]
+    if "techniques" in results:
+        lines += ["| technique | steps | card against CPU, worst loss | ok |", "|---|---|---|---|"]
+        for row in results["techniques"]:
+            worst = "-" if row["worst_relative"] is None else f"{row['worst_relative']:.2e}"
+            lines.append(f"| {row['name']} | {row['steps']} | {worst} | {'yes' if row['ok'] else 'no'} |")
+    lines += speed_lines(results.get("speeds", []))
+    if "sanitizer" in results:
+        lines += ["", f"compute-sanitizer: {results['sanitizer'].get('skipped') or results['sanitizer']['status']}."]
+    return "\n".join(lines + benchmark_lines(results.get("benchmark", []))) + "\n"
+
+
+def speed_lines(speeds_found):
+    if not speeds_found:
+        return []
+    if "error" in speeds_found[0]:
+        return ["", "Kernels were not timed: " + speeds_found[0]["error"]]
+    lines = ["", "| kernel | operands of | us | GB/s | TFLOP/s | share of the card's peak |", "|---|---|---|---|---|---|"]
+    for row in speeds_found:
         share = f"{row['share_of_peak']:.0%}" if "share_of_peak" in row else "-"
         lines.append(f"| {row['kernel']} | {row['name']} | {row['microseconds']:.1f} | "
                      f"{row['gigabytes_per_second']:.0f} | {row['teraflops']:.1f} | {share} |")
-    if results.get("benchmark"):
-        lines += ["", "| model | work | tok/s | LLMQ on H100 | torch tok/s | planned MiB | measured MiB | torch MiB |",
-                  "|---|---|---|---|---|---|---|---|"]
-        for row in results["benchmark"]:
-            other = row["peer"]
-            lines.append(
-                f"| {row['shape']} | {row['kind']}, {row['rows']} x {row['length']} | {row['tokens_per_second']} | "
-                f"{row['to_beat'] or '-'} | {other.get('tokens_per_second', '-')} | {row['planned_mib']:.0f} | "
-                f"{row['measured_mib']} | {other.get('measured_mib', '-')} |")
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def benchmark_lines(found):
+    if not found:
+        return []
+    lines = ["", "| model | work | tok/s | LLMQ on H100 | torch tok/s | planned MiB | measured MiB | torch MiB |",
+             "|---|---|---|---|---|---|---|---|"]
+    for row in found:
+        other = row["peer"]
+        lines.append(
+            f"| {row['shape']} | {row['kind']}, {row['rows']} x {row['length']} | {row['tokens_per_second']} | "
+            f"{row['to_beat'] or '-'} | {other.get('tokens_per_second', '-')} | {row['planned_mib']:.0f} | "
+            f"{row['measured_mib']} | {other.get('measured_mib', '-')} |")
+    return lines
+
+
+PARTS = ("kernels", "speeds", "techniques", "sanitizer", "benchmark")
+
+
+def benchmark(results, save):
+    """Row by row, each written as it comes; rows that are there already are left."""
+    done = results.setdefault("benchmark", [])
+    for shape, batch, length, kind, settings, to_beat in BENCHMARK:
+        if any((row["shape"], row["kind"]) == (shape, kind) for row in done):
+            continue
+        row = bench(shape, batch, length, kind, settings)
+        done.append({**row, "to_beat": to_beat, "peer": peer(shape, batch, length, kind)})
+        save()
+        print(f"{shape} {kind}: {row['tokens_per_second']} tok/s", flush=True)
+
+
+def failures(results):
+    """What of the parts that ran is not as it should be."""
+    suite = results.get("kernels", {})
+    failed = list(suite.get("failed", []))
+    if suite.get("status"):
+        failed.append("cuda_test")
+    return failed + [row["name"] for row in results.get("techniques", []) if not row["ok"]]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="leave the benchmark out")
-    options = parser.parse_args()
-    results = {"card": card(), "commit": (HERE / "COMMIT").read_text().strip(),
-               "date": time.strftime("%Y-%m-%d"), "kernels": kernels()}
-    print(f"kernels: {results['kernels']['tests']} tests, {len(results['kernels']['failed'])} failed", flush=True)
-    results["speeds"] = speeds()
-    results["techniques"] = techniques()
-    results["sanitizer"] = sanitizer()
-    if not options.quick:
-        results["benchmark"] = []
-        for shape, batch, length, kind, settings, to_beat in BENCHMARK:
-            row = bench(shape, batch, length, kind, settings)
-            row["to_beat"] = to_beat
-            row["peer"] = peer(shape, batch, length, kind)
-            results["benchmark"].append(row)
-            print(f"{shape} {kind}: {row['tokens_per_second']} tok/s", flush=True)
-    (HERE / "results.json").write_text(json.dumps(results, indent=1))
-    (HERE / "results.md").write_text(table(results))
-    failed = results["kernels"]["failed"] or any(not row["ok"] for row in results["techniques"])
-    print(HERE / "results.md")
+    parser.add_argument("--parts", default=",".join(PARTS), metavar="LIST",
+                        help=f"some of {','.join(PARTS)}; results of others are kept from earlier runs")
+    wanted = parser.parse_args().parts.split(",")
+    if unknown := set(wanted) - set(PARTS):
+        parser.error(f"--parts: {', '.join(sorted(unknown))} is not among {', '.join(PARTS)}")
+    file = HERE / "results.json"
+    this = {"card": card(), "commit": (HERE / "COMMIT").read_text().strip()}
+    before = json.loads(file.read_text()) if file.exists() else {}
+    same = before.get("commit") == this["commit"]
+    results = {**(before if same else {}), **this, "date": time.strftime("%Y-%m-%d")}
+
+    def save():
+        file.write_text(json.dumps(results, indent=1))
+        (HERE / "results.md").write_text(table(results))
+
+    for part in wanted:
+        if part == "benchmark":
+            benchmark(results, save)
+        else:
+            results[part] = {"kernels": kernels, "speeds": speeds, "techniques": techniques,
+                             "sanitizer": sanitizer}[part]()
+        save()
+        print(f"{part}: done", flush=True)
+    failed = failures(results)
+    print(HERE / "results.md", *failed, sep="\n")
     return 1 if failed else 0
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests and measures snug on the NVIDIA card of this machine. Needs the driver, and for the comparison Python with
 # torch, transformers and peft; cuBLAS from the machine or from torch's packages. Writes results.json and results.md
-# here. `./run.sh --quick` leaves the benchmark out.
+# here, part by part; `./run.sh --parts kernels,techniques` runs some.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

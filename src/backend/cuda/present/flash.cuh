@@ -58,6 +58,32 @@ __device__ inline LeftTile load_left(const HeadRows& rows, int head, int row, in
   return left;
 }
 
+/// The warp's 16 rows of an operand along its whole width: kept in registers, or loaded each time.
+template <int kWidth, class T, bool kKept>
+class LeftRows {
+ public:
+  __device__ LeftRows(const HeadRows& rows, int head, int row, const FlashShape& s)
+      : rows_(rows), s_(s), head_(head), row_(row) {
+    if constexpr (kKept) {
+#pragma unroll
+      for (int k = 0; k < kWidth / 16; ++k) kept_[k] = load_left<T>(rows, head, row, k, s);
+    }
+  }
+  __device__ LeftTile operator[](int k) const {
+    if constexpr (kKept) {
+      return kept_[k];
+    } else {
+      return load_left<T>(rows_, head_, row_, k, s_);
+    }
+  }
+
+ private:
+  const HeadRows& rows_;
+  const FlashShape& s_;
+  int head_, row_;
+  LeftTile kept_[kKept ? kWidth / 16 : 1];
+};
+
 /// sums[n] += the warp's rows times rows 8 n.. of the tile, both along the head's width.
 template <int kWidth, class T>
 __device__ inline void add_scores(SumTile (&sums)[kKeyTiles], const LeftTile& left, const T* tile,

@@ -50,6 +50,8 @@ __global__ void __launch_bounds__(kFlashThreads)
     lse[half] = query < s.tokens ? call.lse[at] * kLog2e : 0.0F;
     delta[half] = query < s.tokens ? call.delta[at] : 0.0F;
   }
+  const LeftRows<kWidth, T, kWidth <= 128> queries(call.q, head, row, s);
+  const LeftRows<kWidth, T, kWidth <= 64> gradients(call.d_o, head, row, s);
   SumTile dq[kWidth / 8] = {};
   const int begin = least_first_key(s, tile_row, &least) / kFlashTile * kFlashTile;
   for (int key = begin; key < tile_row + kFlashTile; key += kFlashTile) {
@@ -61,8 +63,8 @@ __global__ void __launch_bounds__(kFlashThreads)
     SumTile dp[kKeyTiles] = {};
 #pragma unroll
     for (int k = 0; k < kWidth / 16; ++k) {
-      add_scores<kWidth>(scores, load_left<T>(call.q, head, row, k, s), keys, k);
-      add_scores<kWidth>(dp, load_left<T>(call.d_o, head, row, k, s), values, k);
+      add_scores<kWidth>(scores, queries[k], keys, k);
+      add_scores<kWidth>(dp, gradients[k], values, k);
     }
 #pragma unroll
     for (int n = 0; n < kKeyTiles; ++n) {
@@ -97,6 +99,8 @@ __global__ void __launch_bounds__(kFlashThreads)
   const int tile_key = static_cast<int>(blockIdx.x) * kFlashTile;
   const int row = tile_key + static_cast<int>(threadIdx.x) / 32 * 16;
   const int lane = threadIdx.x % 32;
+  const LeftRows<kWidth, T, kWidth <= 64> keys(call.k, group, row, s);
+  const LeftRows<kWidth, T, kWidth <= 64> values(call.v, group, row, s);
   SumTile dk[kKeys ? kWidth / 8 : 1] = {};
   SumTile dv[kValues ? kWidth / 8 : 1] = {};
   for (int query = tile_key; query < s.tokens; query += kFlashTile) {
@@ -118,9 +122,9 @@ __global__ void __launch_bounds__(kFlashThreads)
       SumTile dp[kKeyTiles] = {};
 #pragma unroll
       for (int k = 0; k < kWidth / 16; ++k) {
-        add_scores<kWidth>(scores, load_left<T>(call.k, group, row, k, s), queries, k);
+        add_scores<kWidth>(scores, keys[k], queries, k);
         if constexpr (kKeys) {
-          add_scores<kWidth>(dp, load_left<T>(call.v, group, row, k, s), gradients, k);
+          add_scores<kWidth>(dp, values[k], gradients, k);
         }
       }
 #pragma unroll

@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(kFlashThreads)
   const int row = tile_row + static_cast<int>(threadIdx.x) / 32 * 16;
   const int lane = threadIdx.x % 32;
   const int first[2] = {first_key(s, row + lane / 4), first_key(s, row + lane / 4 + 8)};
+  const LeftRows<kWidth, T, kWidth <= 128> queries(call.q, head, row, s);
   Softmax state;
   SumTile out[kWidth / 8] = {};
   const int begin = least_first_key(s, tile_row, &least) / kFlashTile * kFlashTile;
@@ -88,7 +89,7 @@ __global__ void __launch_bounds__(kFlashThreads)
     SumTile scores[kKeyTiles] = {};
 #pragma unroll
     for (int k = 0; k < kWidth / 16; ++k) {
-      add_scores<kWidth>(scores, load_left<T>(call.q, head, row, k, s), keys, k);
+      add_scores<kWidth>(scores, queries[k], keys, k);
     }
     take_tile(state, scores, out, first, row, key, s.scale * kLog2e);
     add_product<kWidth>(out, scores, values);
