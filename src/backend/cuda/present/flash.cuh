@@ -5,8 +5,8 @@
 #include <type_traits>
 
 #include "backend/cuda/flash.h"
+#include "backend/cuda/present/grid.cuh"
 #include "backend/cuda/present/mma.cuh"
-#include "backend/cuda/present/queue.h"
 
 namespace snug::cuda {
 
@@ -102,13 +102,14 @@ template <int kWidth, class T>
 __device__ inline void add_product(SumTile (&out)[kWidth / 8], const SumTile (&parts)[kKeyTiles],
                                    const T* tile) {
 #pragma unroll
-  for (int j = 0; j < kKeyTiles / 2; ++j) {
-    const LeftTile left = as_left<T>(parts[2 * j], parts[2 * j + 1]);
+  for (int j = 0; j < kKeyTiles; j += 2) {
+    const LeftTile left = as_left<T>(parts[j], parts[j + 1]);
+    const T* const rows = tile + static_cast<std::ptrdiff_t>(j) * 8 * Tile<kWidth>::kStride;
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n) {
       std::uint32_t b0 = 0;
       std::uint32_t b1 = 0;
-      load_turned(tile + j * 16 * Tile<kWidth>::kStride + n * 8, Tile<kWidth>::kStride, b0, b1);
+      load_turned(rows + static_cast<std::ptrdiff_t>(n) * 8, Tile<kWidth>::kStride, b0, b1);
       multiply<T>(out[n], left, b0, b1);
     }
   }
@@ -168,14 +169,13 @@ void by_type_and_width(const FlashShape& s, const Launch& launch) {
     }
   };
   if (s.tokens == 0) return;
-  s.type == DType::bf16 ? by_width(__nv_bfloat16{}) : by_width(__half{});
+  s.type == DType::bf16 ? by_width(Bf16{}) : by_width(Half{});
 }
 
-template <class Kernel>
-void allow_shared(Kernel kernel, std::int64_t bytes) {
-  check_call(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(bytes)),
-             "cudaFuncSetAttribute");
+/// A block for every tile of tokens and every head.
+inline Grid grid_of(const FlashShape& s, int heads) {
+  return {.x = static_cast<unsigned>((s.tokens + kFlashTile - 1) / kFlashTile),
+          .y = static_cast<unsigned>(heads)};
 }
 
 }  // namespace snug::cuda

@@ -29,8 +29,7 @@ __global__ void __launch_bounds__(kFlashThreads)
 template <int kWidth, class T>
 __global__ void __launch_bounds__(kFlashThreads)
     query_kernel(const __grid_constant__ FlashBackward call) {
-  extern __shared__ uint4 shared[];
-  T* const keys = reinterpret_cast<T*>(shared);
+  T* const keys = block_memory<T>();
   T* const values = keys + Tile<kWidth>::kElements;
   __shared__ int least;
   const FlashShape& s = call.shape;
@@ -86,8 +85,7 @@ __global__ void __launch_bounds__(kFlashThreads)
 template <int kWidth, class T, bool kKeys, bool kValues>
 __global__ void __launch_bounds__(kFlashThreads)
     key_kernel(const __grid_constant__ FlashBackward call) {
-  extern __shared__ uint4 shared[];
-  T* const queries = reinterpret_cast<T*>(shared);
+  T* const queries = block_memory<T>();
   T* const gradients = queries + Tile<kWidth>::kElements;
   auto* const lse = reinterpret_cast<float*>(gradients + Tile<kWidth>::kElements);
   float* const delta = lse + kFlashTile;
@@ -147,30 +145,22 @@ __global__ void __launch_bounds__(kFlashThreads)
   if constexpr (kValues) store_rows<kWidth, T>(dv, 1.0F, 1.0F, call.dv, group, row, s);
 }
 
-template <class Kernel>
-void launch_one(void* queue, Kernel kernel, const FlashBackward& call, int width, int heads) {
-  const std::int64_t bytes = flash_shared_bytes(width);
-  allow_shared(kernel, bytes);
-  const dim3 grid(static_cast<unsigned>((call.shape.tokens + kFlashTile - 1) / kFlashTile),
-                  static_cast<unsigned>(heads));
-  kernel<<<grid, kFlashThreads, static_cast<std::size_t>(bytes), stream_of(queue)>>>(call);
-  check_launch();
-}
-
 template <int kWidth, class T>
 void launch(void* queue, const FlashBackward& call) {
   const FlashShape& s = call.shape;
   const std::int64_t warps = static_cast<std::int64_t>(s.tokens) * s.heads;
   constexpr int kWarps = kFlashThreads / 32;
-  delta_kernel<T><<<static_cast<unsigned>((warps + kWarps - 1) / kWarps), kFlashThreads, 0,
-                    stream_of(queue)>>>(call);
-  check_launch();
-  launch_one(queue, query_kernel<kWidth, T>, call, kWidth, s.heads);
+  const auto blocks = static_cast<unsigned>((warps + kWarps - 1) / kWarps);
+  start(queue, delta_kernel<T>, {.x = blocks}, kFlashThreads, 0, call);
+  const auto by_tiles = [&](auto* kernel, int heads) {
+    start(queue, kernel, grid_of(s, heads), kFlashThreads, flash_shared_bytes(kWidth), call);
+  };
+  by_tiles(query_kernel<kWidth, T>, s.heads);
   if constexpr (kWidth <= 128) {
-    launch_one(queue, key_kernel<kWidth, T, true, true>, call, kWidth, s.groups);
+    by_tiles(key_kernel<kWidth, T, true, true>, s.groups);
   } else {  // both sums of a wide head do not fit into a warp's registers
-    launch_one(queue, key_kernel<kWidth, T, true, false>, call, kWidth, s.groups);
-    launch_one(queue, key_kernel<kWidth, T, false, true>, call, kWidth, s.groups);
+    by_tiles(key_kernel<kWidth, T, true, false>, s.groups);
+    by_tiles(key_kernel<kWidth, T, false, true>, s.groups);
   }
 }
 

@@ -66,8 +66,7 @@ __device__ void take_tile(Softmax& state, SumTile (&scores)[kKeyTiles], SumTile 
 template <int kWidth, class T>
 __global__ void __launch_bounds__(kFlashThreads)
     forward_kernel(const __grid_constant__ FlashForward call) {
-  extern __shared__ uint4 shared[];
-  T* const keys = reinterpret_cast<T*>(shared);
+  T* const keys = block_memory<T>();
   T* const values = keys + Tile<kWidth>::kElements;
   __shared__ int least;
   const FlashShape& s = call.shape;
@@ -110,13 +109,8 @@ __global__ void __launch_bounds__(kFlashThreads)
 
 template <int kWidth, class T>
 void launch(void* queue, const FlashForward& call) {
-  const std::int64_t bytes = flash_shared_bytes(kWidth);
-  allow_shared(forward_kernel<kWidth, T>, bytes);
-  const dim3 grid(static_cast<unsigned>((call.shape.tokens + kFlashTile - 1) / kFlashTile),
-                  static_cast<unsigned>(call.shape.heads));
-  forward_kernel<kWidth, T>
-      <<<grid, kFlashThreads, static_cast<std::size_t>(bytes), stream_of(queue)>>>(call);
-  check_launch();
+  start(queue, forward_kernel<kWidth, T>, grid_of(call.shape, call.shape.heads), kFlashThreads,
+        flash_shared_bytes(kWidth), call);
 }
 
 }  // namespace

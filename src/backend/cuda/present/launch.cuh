@@ -1,11 +1,9 @@
 #pragma once
 // Bodies of kernels as launches. Each .cu file instantiates some of them.
 
-#include <cuda_runtime_api.h>
-
 #include "backend/cuda/blocks.h"
 #include "backend/cuda/portable.h"
-#include "backend/cuda/present/queue.h"
+#include "backend/cuda/present/grid.cuh"
 
 namespace snug::cuda {
 
@@ -95,20 +93,18 @@ template <class Body>
 void each(void* queue, std::int64_t count, const Body& body) {
   static_assert(sizeof(Body) + sizeof(count) <= 4096, "parameters of a kernel");
   if (count <= 0) return;
-  constexpr bool prepares = HasTables<Body> || requires { body.start(); };
-  constexpr std::int64_t most = prepares ? kFewBlocks : kMostBlocks;
-  const unsigned blocks = blocks_for((count + kThreads - 1) / kThreads, most);
-  each_kernel<<<blocks, kThreads, 0, stream_of(queue)>>>(body, count);
-  check_launch();
+  constexpr bool kPrepares = HasTables<Body> || requires { body.start(); };
+  constexpr std::int64_t kMost = kPrepares ? kFewBlocks : kMostBlocks;
+  const unsigned blocks = blocks_for((count + kThreads - 1) / kThreads, kMost);
+  start(queue, each_kernel<Body>, {.x = blocks}, kThreads, 0, body, count);
 }
 
 template <class Body>
 void teams(void* queue, std::int64_t count, const Body& body) {
   static_assert(sizeof(Body) + sizeof(count) <= 4096, "parameters of a kernel");
   if (count <= 0) return;
-  constexpr std::int64_t most = HasTables<Body> ? kFewBlocks : kMostBlocks;
-  teams_kernel<<<blocks_for(count, most), kThreads, 0, stream_of(queue)>>>(body, count);
-  check_launch();
+  constexpr std::int64_t kMost = HasTables<Body> ? kFewBlocks : kMostBlocks;
+  start(queue, teams_kernel<Body>, {.x = blocks_for(count, kMost)}, kThreads, 0, body, count);
 }
 
 }  // namespace snug::cuda

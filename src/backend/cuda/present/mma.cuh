@@ -9,6 +9,9 @@
 
 namespace snug::cuda {
 
+using Bf16 = __nv_bfloat16;
+using Half = __half;
+
 /// 16 x 16 of the left factor: a[0] rows g, columns 2t; a[1] rows g + 8; a[2], a[3] columns + 8.
 struct LeftTile {
   std::uint32_t a[4];
@@ -22,8 +25,8 @@ template <class T>
 __device__ void multiply(SumTile& sum, const LeftTile& left, std::uint32_t b0, std::uint32_t b1);
 
 template <>
-__device__ inline void multiply<__nv_bfloat16>(SumTile& sum, const LeftTile& left, std::uint32_t b0,
-                                               std::uint32_t b1) {
+__device__ inline void multiply<Bf16>(SumTile& sum, const LeftTile& left, std::uint32_t b0,
+                                      std::uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
       "{%8,%9}, {%0,%1,%2,%3};\n"
@@ -32,8 +35,8 @@ __device__ inline void multiply<__nv_bfloat16>(SumTile& sum, const LeftTile& lef
 }
 
 template <>
-__device__ inline void multiply<__half>(SumTile& sum, const LeftTile& left, std::uint32_t b0,
-                                        std::uint32_t b1) {
+__device__ inline void multiply<Half>(SumTile& sum, const LeftTile& left, std::uint32_t b0,
+                                      std::uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
       "{%8,%9}, {%0,%1,%2,%3};\n"
@@ -46,12 +49,12 @@ template <class T>
 __device__ std::uint32_t pair(float first, float second);
 
 template <>
-__device__ inline std::uint32_t pair<__nv_bfloat16>(float first, float second) {
+__device__ inline std::uint32_t pair<Bf16>(float first, float second) {
   const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
   return *reinterpret_cast<const std::uint32_t*>(&both);
 }
 template <>
-__device__ inline std::uint32_t pair<__half>(float first, float second) {
+__device__ inline std::uint32_t pair<Half>(float first, float second) {
   const __half2 both = __floats2half2_rn(first, second);
   return *reinterpret_cast<const std::uint32_t*>(&both);
 }
