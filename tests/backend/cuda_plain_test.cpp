@@ -10,32 +10,16 @@
 #include <string>
 #include <vector>
 
-#include "backend/conformance_runner.h"
 #include "backend/cuda/blocks.h"
-#include "backend/cuda/cuda_backend.h"
-#include "backend/reference/reference.h"
+#include "backend/cuda_testing.h"
 
 namespace snug::testing {
 namespace {
 
-Target card_target() {
-  return {.backend = "cuda", .threads = 1, .libraries = {}, .card = card_from_profile("a100-80")};
-}
-
 void expect_the_references_values(const ConformanceCase& c, DType type,
                                   CudaBackend::Kernels kernels, const char* prefix) {
-  const Graph graph = graph_of(c, type);
-  const CudaBackend cuda(kernels);
-  const ReferenceBackend reference;
-  Runner expected(graph, reference, 1);
-  expected.run();
-  Runner actual(graph, cuda, 1, card_target());
-  actual.run();
-  for (const std::string& name : actual.kernels()) EXPECT_TRUE(name.starts_with(prefix)) << name;
-  for (const ValueId id : graph.outputs) {
-    const Distance d = distance(actual.output(id), expected.output(id));
-    const DType result = graph.value(id).type.dtype;
-    EXPECT_LE(d.difference, tolerance(result, type, c.sum_length) * d.size) << graph.value(id).name;
+  for (const std::string& name : expect_the_references_values(c, type, kernels)) {
+    EXPECT_TRUE(name.starts_with(prefix)) << name;
   }
 }
 
