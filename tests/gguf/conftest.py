@@ -4,4 +4,4 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "parity"))
-from conftest import tool  # noqa: E402, F401
+from snug_programs import tool  # noqa: E402, F401
