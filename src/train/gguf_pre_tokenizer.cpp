@@ -48,7 +48,7 @@ constexpr auto kNearest =
 
 /// The expressions of a pre-tokenizer in order; UserError for stages that are none.
 void read_patterns(const JsonView& view, std::vector<std::string>& patterns) {
-  const std::string& type = view.at("type").text();
+  const std::string type = view.at("type").text();
   const auto flag = [&](std::string_view key, bool otherwise) {
     const auto value = view.find(key);
     return value ? value->boolean() : otherwise;

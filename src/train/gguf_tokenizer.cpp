@@ -43,7 +43,7 @@ void note_matching(const JsonView& token, bool byte_level, std::vector<std::stri
     const auto value = token.find(key);
     return value && value->boolean();
   };
-  const std::string& content = token.at("content").text();
+  const std::string content = token.at("content").text();
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
     if (is_set(key)) {
       notes.push_back(fmt::format("llama.cpp has no {}, which '{}' asks for.", key, content));
@@ -257,7 +257,7 @@ void add_chat_templates(const fs::path& folder, GgufMetadata& metadata) {
 }
 
 bool has_byte_level(const JsonView& pre_tokenizer) {
-  const std::string& type = pre_tokenizer.at("type").text();
+  const std::string type = pre_tokenizer.at("type").text();
   if (type != "Sequence") return type == "ByteLevel";
   const auto parts = pre_tokenizer.at("pretokenizers").elements();
   return std::any_of(parts.begin(), parts.end(), has_byte_level);

@@ -27,16 +27,26 @@ struct Barrier {
   unsigned waiting = 0;
 };
 
-struct Thread {
-  ucontext_t context{};
-  std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
-  const Barrier* waits_for = nullptr;
-  bool done = false;
-};
-
 struct Warp {
   Barrier all{kWarp};
   const void* values[kWarp] = {};
+};
+
+/// Runs threads one after the other, and stays with the one that waits.
+struct Fiber {
+  ucontext_t context{};
+  std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
+};
+
+/// Fibers that run nothing now, kept from launch to launch.
+std::vector<std::unique_ptr<Fiber>>& idle_fibers() {
+  static std::vector<std::unique_ptr<Fiber>> idle;
+  return idle;
+}
+
+struct Thread {
+  std::unique_ptr<Fiber> fiber;  ///< while it runs or waits
+  const Barrier* waits_for = nullptr;
 };
 
 class Block {
@@ -47,26 +57,34 @@ class Block {
   }
 
   void run(bool backwards) {
+    backwards_ = backwards;
+    begun_ = done_ = released_ = 0;
     std::memset(memory_.data(), 0x7f, memory_.size() * sizeof(uint4));
-    for (Thread& thread : threads_) begin(thread);
-    while (backwards ? turn_of(threads_.rbegin(), threads_.rend())
-                     : turn_of(threads_.begin(), threads_.end())) {
+    for (Thread* next = choose(); next != nullptr; next = choose()) {
+      threadIdx.x = number_of(*next);
+      if (next->fiber == nullptr) {
+        next->fiber = idle_fiber();
+      } else {
+        --released_;
+      }
+      swapcontext(&scheduler_, &next->fiber->context);
     }
-    const bool done = std::ranges::all_of(threads_, &Thread::done);
-    check(done, "threads of a block wait for each other at different places");
+    check(done_ == threads_.size(), "threads of a block wait for each other at different places");
   }
 
   void wait(Barrier& barrier) {
     if (++barrier.waiting == barrier.size) {
       barrier.waiting = 0;
       for (Thread& thread : threads_) {
-        if (thread.waits_for == &barrier) thread.waits_for = nullptr;
+        if (thread.waits_for != &barrier) continue;
+        thread.waits_for = nullptr;
+        ++released_;
       }
       return;
     }
     Thread& thread = threads_[threadIdx.x];
     thread.waits_for = &barrier;
-    swapcontext(&thread.context, &scheduler_);
+    swapcontext(&thread.fiber->context, &scheduler_);
   }
   void wait_for_all() { wait(all_); }
 
@@ -79,31 +97,57 @@ class Block {
   }
 
  private:
+  /// A fiber's life: the thread that it was given, then others while they come first and have not
+  /// begun.
   static void main() {
     Block& block = *current();
-    block.body_();
-    block.threads_[threadIdx.x].done = true;
+    for (Thread* thread = &block.threads_[threadIdx.x];;) {
+      ++block.begun_;
+      block.body_();
+      ++block.done_;
+      std::unique_ptr<Fiber> fiber = std::move(thread->fiber);
+      thread = block.choose();
+      if (thread == nullptr || thread->fiber != nullptr) {
+        idle_fibers().push_back(std::move(fiber));
+        return;
+      }
+      threadIdx.x = block.number_of(*thread);
+      thread->fiber = std::move(fiber);
+    }
   }
 
-  void begin(Thread& thread) {
-    thread.done = false;
-    thread.waits_for = nullptr;
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.get();
-    thread.context.uc_stack.ss_size = kStackBytes;
-    thread.context.uc_link = &scheduler_;
-    makecontext(&thread.context, main, 0);
+  unsigned number_of(const Thread& thread) const {
+    return static_cast<unsigned>(&thread - threads_.data());
   }
 
-  /// Lets the first thread run that can; whether there was one.
-  template <class Iterator>
-  bool turn_of(const Iterator& begin, const Iterator& end) {
-    const auto next =
-        std::find_if(begin, end, [](const Thread& t) { return !t.done && t.waits_for == nullptr; });
-    if (next == end) return false;
-    threadIdx.x = static_cast<unsigned>(&*next - threads_.data());
-    swapcontext(&scheduler_, &next->context);
-    return true;
+  /// Of the threads that can run the first, or the last; nullptr: none. Threads begin in that
+  /// order.
+  Thread* choose() {
+    const auto at = [&](std::size_t i) -> Thread& {
+      return threads_[backwards_ ? threads_.size() - 1 - i : i];
+    };
+    if (released_ == 0) return begun_ < threads_.size() ? &at(begun_) : nullptr;
+    for (std::size_t i = 0; i < begun_; ++i) {
+      Thread& thread = at(i);
+      if (thread.fiber != nullptr && thread.waits_for == nullptr) return &thread;
+    }
+    internal_error("a released thread is gone");
+  }
+
+  std::unique_ptr<Fiber> idle_fiber() {
+    std::unique_ptr<Fiber> fiber;
+    if (idle_fibers().empty()) {
+      fiber = std::make_unique<Fiber>();
+    } else {
+      fiber = std::move(idle_fibers().back());
+      idle_fibers().pop_back();
+    }
+    getcontext(&fiber->context);
+    fiber->context.uc_stack.ss_sp = fiber->stack.get();
+    fiber->context.uc_stack.ss_size = kStackBytes;
+    fiber->context.uc_link = &scheduler_;
+    makecontext(&fiber->context, main, 0);
+    return fiber;
   }
 
   const std::function<void()>& body_;
@@ -112,6 +156,9 @@ class Block {
   std::vector<Warp> warps_;
   Barrier all_;
   std::vector<uint4> memory_;
+  std::size_t begun_ = 0, done_ = 0;
+  std::size_t released_ = 0;  ///< that could go on after a barrier
+  bool backwards_ = false;
 };
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace {
 void refuse_other_models(const JsonView& model) {
   const auto type = model.find("type");
   if (!type && model.find("merges")) return;
-  const std::string& name = model.at("type").text();
+  const std::string name = model.at("type").text();
   if (name == "BPE") return;
   type->fail(
       fmt::format("is '{}'; snug reads byte-pair encoding (BPE) only. Take a model whose "

@@ -241,7 +241,7 @@ TokenDecoder TokenDecoder::from_json(const JsonView& view) {
 }
 
 void TokenDecoder::read(const JsonView& view) {
-  const std::string& type = view.at("type").text();
+  const std::string type = view.at("type").text();
   if (type == "Sequence") {
     for (const JsonView& part : view.at("decoders").elements()) read(part);
   } else if (type == "ByteLevel") {

@@ -85,7 +85,7 @@ Normalizer Normalizer::from_json(const JsonView& view) {
 }
 
 void Normalizer::read(const JsonView& view) {
-  const std::string& type = view.at("type").text();
+  const std::string type = view.at("type").text();
   if (type == "Sequence") {
     for (const JsonView& part : view.at("normalizers").elements()) read(part);
   } else if (type == "Prepend") {

@@ -10,7 +10,7 @@ PostProcessor PostProcessor::from_json(const JsonView& view, int64_t id_end) {
 }
 
 void PostProcessor::read(const JsonView& view, int64_t id_end) {
-  const std::string& type = view.at("type").text();
+  const std::string type = view.at("type").text();
   if (type == "Sequence") {
     for (const JsonView& part : view.at("processors").elements()) read(part, id_end);
   } else if (type == "TemplateProcessing") {

@@ -60,7 +60,7 @@ void PreTokenizer::add_split(std::string_view expression, SplitBehavior behavior
 }
 
 void PreTokenizer::read(const JsonView& view) {
-  const std::string& type = view.at("type").text();
+  const std::string type = view.at("type").text();
   if (type == "Sequence") {
     for (const JsonView& part : view.at("pretokenizers").elements()) read(part);
   } else if (type == "Split") {
