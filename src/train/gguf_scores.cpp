@@ -22,7 +22,8 @@ constexpr float kUnjoined = -1e6F;
 
 std::vector<std::pair<std::string_view, std::string_view>> merges_of(const JsonView& model) {
   std::vector<std::pair<std::string_view, std::string_view>> merges;
-  for (const auto& merge : model.at("merges").raw()) {
+  const JsonView listed = model.at("merges");
+  for (const auto& merge : listed.raw()) {
     if (merge.is_string()) {
       const std::string_view text = merge.get_ref<const std::string&>();
       const std::size_t space = text.find(' ');
@@ -50,7 +51,8 @@ std::vector<float> scores_of(const JsonView& model, const std::vector<std::strin
     }
     last = std::move(token);
   }
-  const nlohmann::json& vocabulary = model.at("vocab").object();
+  const JsonView listed = model.at("vocab");
+  const nlohmann::json& vocabulary = listed.object();
   const auto is_symbol = [&](std::string_view part) {
     return utf8_char(part, 0).size == part.size() || vocabulary.contains(part);
   };

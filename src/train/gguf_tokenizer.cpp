@@ -93,7 +93,8 @@ Vocabulary read_vocabulary(const JsonView& file, std::int64_t size, bool byte_le
 
 /// Marks the byte tokens and the unknown token of a sentencepiece vocabulary.
 void mark_sentencepiece(const JsonView& model, Vocabulary& vocabulary) {
-  const nlohmann::json& ids = model.at("vocab").object();
+  const JsonView listed = model.at("vocab");
+  const nlohmann::json& ids = listed.object();
   for (int byte = 0; byte < 256; ++byte) {
     const auto found = ids.find(fmt::format("<0x{:02X}>", byte));
     if (found == ids.end()) {

@@ -173,6 +173,7 @@ void run(Grid grid, int threads, std::int64_t memory, const std::function<void()
       block.run((x + y) % 2 == 1);
     }
   }
+  Block::current() = nullptr;
 }
 
 std::byte* memory_of_block() { return Block::current()->memory(); }
