@@ -4,10 +4,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cmath>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -21,14 +22,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Setting {
-  const char* name;
-  std::vector<std::pair<std::string, std::string>> keys;
-};
+using Keys = std::vector<std::pair<std::string, std::string>>;
 
-std::ostream& operator<<(std::ostream& out, const Setting& setting) { return out << setting.name; }
+Keys least_memory() {
+  return {{"master_weights", "none"},
+          {"optim", "adamw_8bit"},
+          {"max_grad_norm", "0"},
+          {"update_in_backward", "true"}};
+}
 
-class EmulatedTraining : public ::testing::TestWithParam<Setting> {
+class OnEmulatedCard : public ::testing::Test {
  protected:
   static constexpr int kRows = 2;
   static constexpr int kSteps = 2;
@@ -41,32 +44,27 @@ class EmulatedTraining : public ::testing::TestWithParam<Setting> {
   }
   void TearDown() override { fs::remove_all(folder_); }
 
-  /// Losses of the steps, the evaluation's last.
-  std::vector<double> losses_on(const std::string& device) {
-    const fs::path output = folder_ / device;
+  /// Trains into folder_ / output.
+  void train(const std::string& output, const std::string& device, const Keys& more) {
+    const std::string rows = (folder_ / "rows.jsonl").string();
+    Keys keys = {
+        {"model", (folder_ / "model").string()},     {"data", rows},      {"eval_file", rows},
+        {"output_dir", (folder_ / output).string()}, {"device", device},  {"learning_rate", "3e-3"},
+        {"max_steps", std::to_string(kSteps)},       {"save_steps", "1"}, {"logging_steps", "1"},
+        {"global_batch_size", std::to_string(kRows)}};
+    keys.insert(keys.end(), more.begin(), more.end());
     std::vector<Assignment> assignments;
-    const auto set = [&](const std::string& key, const std::string& value) {
-      assignments.push_back(from_command_line(key, value));
-    };
-    set("model", (folder_ / "model").string());
-    set("data", (folder_ / "rows.jsonl").string());
-    set("eval_file", (folder_ / "rows.jsonl").string());
-    set("output_dir", output.string());
-    set("device", device);
-    set("learning_rate", "3e-3");
-    set("max_steps", std::to_string(kSteps));
-    set("save_strategy", "no");
-    set("logging_steps", "1");
-    set("global_batch_size", std::to_string(kRows));
-    for (const auto& [key, value] : GetParam().keys) set(key, value);
+    for (const auto& [key, value] : keys) assignments.push_back(from_command_line(key, value));
     std::ostringstream talk;
     Trainer trainer(make_settings(assignments), {talk, false});
     const TrainResult result = trainer.run();
     EXPECT_EQ(result.used_peak_bytes, result.played_peak_bytes);
-    EXPECT_TRUE(fs::exists(output / "model.safetensors") ||
-                fs::exists(output / "adapter_model.safetensors"));
+  }
+
+  /// Losses of the steps and of evaluations, in order.
+  std::vector<double> losses(const std::string& output) const {
     std::vector<double> losses;
-    std::ifstream metrics(output / "metrics.jsonl");
+    std::ifstream metrics(folder_ / output / "metrics.jsonl");
     for (std::string line; std::getline(metrics, line);) {
       const auto row = nlohmann::json::parse(line);
       for (const char* key : {"loss", "eval_loss"}) {
@@ -76,18 +74,43 @@ class EmulatedTraining : public ::testing::TestWithParam<Setting> {
     return losses;
   }
 
+  std::string saved(const std::string& file) const {
+    std::ifstream in(folder_ / file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
   const fs::path folder_ =
       fs::temp_directory_path() / ("snug-emulated-" + std::to_string(getpid()));
 };
 
+TEST_F(OnEmulatedCard, ResumedEqualsUninterrupted) {
+  Keys keys = least_memory();
+  train("whole", "cuda", keys);
+  keys.emplace_back("resume_from_checkpoint", (folder_ / "whole" / "checkpoint-1").string());
+  train("rest", "cuda", keys);
+  ASSERT_FALSE(saved("whole/model.safetensors").empty());
+  EXPECT_EQ(saved("rest/model.safetensors"), saved("whole/model.safetensors"));
+  EXPECT_NE(saved("whole/checkpoint-1/model.safetensors"), saved("whole/model.safetensors"));
+}
+
+struct Setting {
+  const char* name;
+  Keys keys;
+};
+
+std::ostream& operator<<(std::ostream& out, const Setting& setting) { return out << setting.name; }
+
+class EmulatedTraining : public OnEmulatedCard, public ::testing::WithParamInterface<Setting> {};
+
 /// The back ends round other intermediate results: forward's roundings show in each loss, and what
 /// updates made of backward's in the later ones.
 TEST_P(EmulatedTraining, LossesAreTheCpus) {
-  const std::vector<double> cpu = losses_on("cpu");
-  const std::vector<double> card = losses_on("cuda");
-  const auto& keys = GetParam().keys;
-  const bool wide = std::find(keys.begin(), keys.end(),
-                              std::pair<std::string, std::string>("bf16", "false")) != keys.end();
+  const Keys& keys = GetParam().keys;
+  train("cpu", "cpu", keys);
+  train("card", "cuda", keys);
+  const std::vector<double> cpu = losses("cpu");
+  const std::vector<double> card = losses("card");
+  const bool wide = std::ranges::find(keys, Keys::value_type("bf16", "false")) != keys.end();
   ASSERT_EQ(card.size(), cpu.size());
   ASSERT_GE(cpu.size(), static_cast<std::size_t>(kSteps));
   for (std::size_t i = 0; i < cpu.size(); ++i) {
@@ -100,11 +123,7 @@ INSTANTIATE_TEST_SUITE_P(
     Settings, EmulatedTraining,
     ::testing::Values(Setting{"fp32", {{"bf16", "false"}, {"activation_checkpointing", "true"}}},
                       Setting{"bf16", {{"per_device_train_batch_size", "1"}}},
-                      Setting{"no_master_8bit",
-                              {{"master_weights", "none"},
-                               {"optim", "adamw_8bit"},
-                               {"max_grad_norm", "0"},
-                               {"update_in_backward", "true"}}},
+                      Setting{"no_master_8bit", least_memory()},
                       Setting{"fp16", {{"fp16", "true"}, {"packing", "true"}}},
                       Setting{"qlora", {{"finetuning_type", "lora"}, {"load_in_4bit", "true"}}}),
     [](const auto& test) { return std::string(test.param.name); });
