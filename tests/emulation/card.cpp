@@ -15,7 +15,7 @@ class EmulatedCard final : public Device {
   explicit EmulatedCard(Card card) : card_(std::move(card)) {}
   const Card& card() const override { return card_; }
   std::string driver() const override { return "emulated"; }
-  std::vector<std::string> remarks() const override { return {}; }
+  std::vector<std::string> remarks() const override { return {"emulated"}; }
   std::int64_t free_bytes() const override { return card_.memory_bytes; }
 
   std::byte* reserve(Space, std::int64_t bytes) override {

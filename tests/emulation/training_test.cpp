@@ -44,8 +44,8 @@ class OnEmulatedCard : public ::testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
 
-  /// Trains into folder_ / output.
-  void train(const std::string& output, const std::string& device, const Keys& more) {
+  /// Trains into folder_ / output and returns what was said.
+  std::string train(const std::string& output, const std::string& device, const Keys& more) {
     const std::string rows = (folder_ / "rows.jsonl").string();
     Keys keys = {
         {"model", (folder_ / "model").string()},     {"data", rows},      {"eval_file", rows},
@@ -59,6 +59,7 @@ class OnEmulatedCard : public ::testing::Test {
     Trainer trainer(make_settings(assignments), {talk, false});
     const TrainResult result = trainer.run();
     EXPECT_EQ(result.used_peak_bytes, result.played_peak_bytes);
+    return talk.str();
   }
 
   /// Losses of the steps and of evaluations, in order.
@@ -91,6 +92,13 @@ TEST_F(OnEmulatedCard, ResumedEqualsUninterrupted) {
   ASSERT_FALSE(saved("whole/model.safetensors").empty());
   EXPECT_EQ(saved("rest/model.safetensors"), saved("whole/model.safetensors"));
   EXPECT_NE(saved("whole/checkpoint-1/model.safetensors"), saved("whole/model.safetensors"));
+}
+
+TEST_F(OnEmulatedCard, ItsRemarksAreToldOnce) {
+  const std::string said = train("run", "cuda", {{"bf16", "false"}});
+  const auto at = said.find("warning: emulated\n");
+  ASSERT_NE(at, std::string::npos) << said;
+  EXPECT_EQ(said.find("warning: emulated", at + 1), std::string::npos) << said;
 }
 
 struct Setting {

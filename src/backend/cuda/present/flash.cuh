@@ -97,6 +97,13 @@ __device__ inline void add_scores(SumTile (&sums)[kKeyTiles], const LeftTile& le
   }
 }
 
+/// Sum tiles 2j and 2j + 1 as the left factor of a product over their 16 columns.
+template <class T>
+__device__ inline LeftTile as_left(const SumTile& low, const SumTile& high) {
+  return {pair<T>(low.c[0], low.c[1]), pair<T>(low.c[2], low.c[3]), pair<T>(high.c[0], high.c[1]),
+          pair<T>(high.c[2], high.c[3])};
+}
+
 /// out[n] += the [16, 64] factor in `parts` times the tile [64, width].
 template <int kWidth, class T>
 __device__ inline void add_product(SumTile (&out)[kWidth / 8], const SumTile (&parts)[kKeyTiles],

@@ -7,19 +7,12 @@
 
 #include <cstdint>
 
+#include "backend/cuda/present/fragments.h"
+
 namespace snug::cuda {
 
 using Bf16 = __nv_bfloat16;
 using Half = __half;
-
-/// 16 x 16 of the left factor: a[0] rows g, columns 2t; a[1] rows g + 8; a[2], a[3] columns + 8.
-struct LeftTile {
-  std::uint32_t a[4];
-};
-/// 16 x 8 sums: c[0], c[1] row g, columns 2t and 2t + 1; c[2], c[3] row g + 8.
-struct SumTile {
-  float c[4];
-};
 
 template <class T>
 __device__ void multiply(SumTile& sum, const LeftTile& left, std::uint32_t b0, std::uint32_t b1);
@@ -69,13 +62,6 @@ __device__ inline void load_turned(const T* tile, int stride, std::uint32_t& b0,
   asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];\n"
                : "=r"(b0), "=r"(b1)
                : "r"(address));
-}
-
-/// Sum tiles 2j and 2j + 1 as the left factor of a product over their 16 columns.
-template <class T>
-__device__ inline LeftTile as_left(const SumTile& low, const SumTile& high) {
-  return {pair<T>(low.c[0], low.c[1]), pair<T>(low.c[2], low.c[3]), pair<T>(high.c[0], high.c[1]),
-          pair<T>(high.c[2], high.c[3])};
 }
 
 }  // namespace snug::cuda

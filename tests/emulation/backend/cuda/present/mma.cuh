@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "backend/cuda/present/fragments.h"
 #include "backend/cuda/present/grid.cuh"
 #include "core/floats.h"
 
@@ -12,13 +13,6 @@ namespace snug::cuda {
 
 using Bf16 = BFloat16;
 using Half = Float16;
-
-struct LeftTile {
-  std::uint32_t a[4];
-};
-struct SumTile {
-  float c[4];
-};
 
 /// The first of a pair lies in the low half.
 template <class T>
@@ -82,12 +76,6 @@ void load_turned(const T* tile, int stride, std::uint32_t& b0, std::uint32_t& b1
     b0 = both(lane % 4 * 2);
     b1 = both(8 + lane % 4 * 2);
   });
-}
-
-template <class T>
-LeftTile as_left(const SumTile& low, const SumTile& high) {
-  return {pair<T>(low.c[0], low.c[1]), pair<T>(low.c[2], low.c[3]), pair<T>(high.c[0], high.c[1]),
-          pair<T>(high.c[2], high.c[3])};
 }
 
 }  // namespace snug::cuda
