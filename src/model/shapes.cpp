@@ -48,6 +48,8 @@ constexpr Family kQwen3 = Family::qwen3;
 constexpr auto kShapes = std::to_array<Shape>({
     {"llama-3.1-8b", kLlama, 128256, 4096, 14336, 32, 32, 8, 131072, 5e5, false, 128000, 128001,
      {.llama3_factor = 8}},
+    {"llama-3.1-405b", kLlama, 128256, 16384, 53248, 126, 128, 8, 131072, 5e5, false, 128000, 128001,
+     {.llama3_factor = 8}},
     {"llama-3.2-1b", kLlama, 128256, 2048, 8192, 16, 32, 8, 131072, 5e5, true, 128000, 128001,
      {.llama3_factor = 32}},
     {"llama-3.2-3b", kLlama, 128256, 3072, 8192, 28, 24, 8, 131072, 5e5, true, 128000, 128001,

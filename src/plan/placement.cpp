@@ -50,68 +50,113 @@ class RangeMaximum {
   std::vector<std::vector<std::int64_t>> levels_;
 };
 
-/// The blocks placed so far, by address. Time is cut into chunks at four grains; each chunk lists
-/// the blocks alive in it, so that a short block meets only those around it.
+/// Disjoint ranges of addresses by address; ranges that meet are one.
+class Ranges {
+ public:
+  struct Range {
+    std::int64_t low;
+    std::int64_t high;
+  };
+
+  void add(std::int64_t low, std::int64_t high) {
+    // Those from `first` to before `last` meet [low, high).
+    const auto first = std::partition_point(list_.begin(), list_.end(),
+                                            [&](const Range& range) { return range.high < low; });
+    auto last = first;
+    while (last != list_.end() && last->low <= high) ++last;
+    if (first == last) {
+      list_.insert(first, {low, high});
+      return;
+    }
+    first->low = std::min(first->low, low);
+    first->high = std::max(std::prev(last)->high, high);
+    list_.erase(std::next(first), last);
+  }
+  void clear() { list_.clear(); }
+  std::span<const Range> list() const { return list_; }
+
+ private:
+  std::vector<Range> list_;
+};
+
+/// The addresses taken so far, in a tree over time: a tree node halves the instants of the one
+/// above it. A block's range is kept where the block covers a node's instants but not those of the
+/// node above. What lies close together is one range, so that the cost of a block does not grow
+/// with the number of blocks it meets.
 class Occupied {
  public:
-  explicit Occupied(std::int32_t instants) {
-    const int bits = std::bit_width(static_cast<std::uint32_t>(instants));
-    for (int level = 0; level < kLevels; ++level) {
-      shifts_[static_cast<std::size_t>(level)] = std::max(0, bits - kBitsPerLevel * level);
-      lists_[static_cast<std::size_t>(level)].resize(
-          (static_cast<std::size_t>(instants) >> shifts_[static_cast<std::size_t>(level)]) + 1);
-    }
+  explicit Occupied(std::int32_t instants)
+      : leaves_(std::bit_ceil(static_cast<std::uint32_t>(std::max(1, instants)))),
+        whole_(std::size_t{2} * leaves_),
+        any_(std::size_t{2} * leaves_) {}
+
+  void clear() {
+    for (Ranges& ranges : whole_) ranges.clear();
+    for (Ranges& ranges : any_) ranges.clear();
   }
 
   /// The lowest address (first fit) or the tightest gap (best fit) for `item`.
-  std::int64_t find(const Item& item, Fit fit) const {
+  std::int64_t find(const Item& item, Fit fit) {
+    taken_.clear();
+    collect(1, 0, leaves_, span_of(item));
+    std::sort(taken_.begin(), taken_.end(),
+              [](const Ranges::Range& a, const Ranges::Range& b) { return a.low < b.low; });
     std::int64_t cursor = 0;
     std::int64_t best = -1;
     std::int64_t best_gap = 0;
-    for (const Entry& entry : around(item)) {
-      if (entry.end < item.begin || entry.begin > item.end) continue;
-      const std::int64_t gap = entry.low - cursor;
+    for (const Ranges::Range& range : taken_) {
+      const std::int64_t gap = range.low - cursor;
       if (gap >= item.bytes && (best < 0 || gap < best_gap)) {
         best = cursor;
         best_gap = gap;
         if (fit == Fit::first || gap == item.bytes) break;
       }
-      cursor = std::max(cursor, entry.high);
+      cursor = std::max(cursor, range.high);
     }
     return best < 0 ? cursor : best;
   }
 
   void insert(const Item& item, std::int64_t offset) {
-    const Entry entry{offset, offset + item.bytes, item.begin, item.end};
-    for (std::size_t level = 0; level < kLevels; ++level) {
-      const int shift = shifts_[level];
-      for (std::int32_t chunk = item.begin >> shift; chunk <= item.end >> shift; ++chunk) {
-        std::vector<Entry>& list = lists_[level][static_cast<std::size_t>(chunk)];
-        list.insert(std::upper_bound(list.begin(), list.end(), entry,
-                                     [](const Entry& a, const Entry& b) { return a.low < b.low; }),
-                    entry);
-      }
-    }
+    insert(1, 0, leaves_, span_of(item), {offset, offset + item.bytes});
   }
 
  private:
-  static constexpr int kLevels = 4;
-  static constexpr int kBitsPerLevel = 3;
-  struct Entry {
-    std::int64_t low;
-    std::int64_t high;
-    std::int32_t begin;
-    std::int32_t end;
+  /// Instants, the last one excluded.
+  struct Span {
+    std::uint32_t begin;
+    std::uint32_t end;
   };
-
-  const std::vector<Entry>& around(const Item& item) const {
-    std::size_t level = kLevels - 1;
-    while (item.begin >> shifts_[level] != item.end >> shifts_[level]) --level;
-    return lists_[level][static_cast<std::size_t>(item.begin >> shifts_[level])];
+  static Span span_of(const Item& item) {
+    return {static_cast<std::uint32_t>(item.begin), static_cast<std::uint32_t>(item.end) + 1};
   }
 
-  std::array<int, kLevels> shifts_{};
-  std::array<std::vector<std::vector<Entry>>, kLevels> lists_;
+  /// The ranges that meet `span` within the node of the instants begin..end - 1.
+  void collect(std::size_t node, std::uint32_t begin, std::uint32_t end, Span span) {
+    const bool inside = span.begin <= begin && end <= span.end;
+    const std::span<const Ranges::Range> found = (inside ? any_ : whole_)[node].list();
+    taken_.insert(taken_.end(), found.begin(), found.end());
+    if (inside) return;
+    const std::uint32_t middle = begin + (end - begin) / 2;
+    if (span.begin < middle) collect(2 * node, begin, middle, span);
+    if (span.end > middle) collect(2 * node + 1, middle, end, span);
+  }
+
+  void insert(std::size_t node, std::uint32_t begin, std::uint32_t end, Span span,
+              Ranges::Range range) {
+    any_[node].add(range.low, range.high);
+    if (span.begin <= begin && end <= span.end) {
+      whole_[node].add(range.low, range.high);
+      return;
+    }
+    const std::uint32_t middle = begin + (end - begin) / 2;
+    if (span.begin < middle) insert(2 * node, begin, middle, span, range);
+    if (span.end > middle) insert(2 * node + 1, middle, end, span, range);
+  }
+
+  std::uint32_t leaves_;
+  std::vector<Ranges> whole_;  ///< of blocks that cover all instants of a tree node
+  std::vector<Ranges> any_;    ///< of blocks that cover some, where they reached it
+  std::vector<Ranges::Range> taken_;
 };
 
 struct Order {
@@ -149,6 +194,38 @@ constexpr std::array<Order, 4> kPortfolio = {
      {"log2 size, birth; first fit", by_magnitude_and_birth, Fit::first},
      {"size, birth; best fit", by_size_and_birth, Fit::best}}};
 
+/// `fixed`, then `blocks`; those of no bytes are left out.
+std::vector<Item> items_of(std::span<const Block> blocks, std::span<const FixedBlock> fixed,
+                           std::int64_t alignment) {
+  std::vector<Item> items;
+  items.reserve(blocks.size() + fixed.size());
+  const auto add = [&](const Block& block, std::size_t index) {
+    check(block.begin >= 0 && block.begin <= block.end && block.bytes >= 0,
+          "block {} of {} bytes lives from {} to {}", index, block.bytes, block.begin, block.end);
+    if (block.bytes == 0) return;
+    items.push_back({block.begin, block.end, align_up(block.bytes, alignment), 0,
+                     static_cast<std::int32_t>(index)});
+  };
+  for (std::size_t i = 0; i < fixed.size(); ++i) add(fixed[i].block, i);
+  for (std::size_t i = 0; i < blocks.size(); ++i) add(blocks[i], i);
+  return items;
+}
+
+/// Counts time by the instants at which a block begins: blocks that live together do so at one of
+/// them. The number of such instants.
+std::int32_t compress_time(std::span<Item> items) {
+  std::int32_t last = -1;
+  for (const Item& item : items) last = std::max(last, item.end);
+  std::vector<std::int32_t> known(static_cast<std::size_t>(last) + 1, 0);
+  for (const Item& item : items) known[static_cast<std::size_t>(item.begin)] = 1;
+  std::partial_sum(known.begin(), known.end(), known.begin());
+  for (Item& item : items) {
+    item.begin = known[static_cast<std::size_t>(item.begin)] - 1;
+    item.end = known[static_cast<std::size_t>(item.end)] - 1;
+  }
+  return known.empty() ? 0 : known.back();
+}
+
 std::vector<std::int64_t> alive_bytes(std::span<const Item> items, std::int32_t instants) {
   std::vector<std::int64_t> alive(static_cast<std::size_t>(instants) + 1, 0);
   for (const Item& item : items) {
@@ -160,34 +237,24 @@ std::vector<std::int64_t> alive_bytes(std::span<const Item> items, std::int32_t 
   return alive;
 }
 
-std::vector<Item> items_of(std::span<const Block> blocks, std::int64_t alignment) {
-  std::vector<Item> items;
-  items.reserve(blocks.size());
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const Block& block = blocks[i];
-    check(block.begin >= 0 && block.begin <= block.end && block.bytes >= 0,
-          "block {} of {} bytes lives from {} to {}", i, block.bytes, block.begin, block.end);
-    if (block.bytes == 0) continue;
-    items.push_back({block.begin, block.end, align_up(block.bytes, alignment), 0,
-                     static_cast<std::int32_t>(i)});
-  }
-  return items;
-}
-
 /// Tries orders and keeps the best placement.
 class Search {
  public:
-  Search(std::span<const Block> blocks, std::int64_t alignment)
-      : items_(items_of(blocks, alignment)), offsets_(blocks.size(), 0) {
+  Search(std::span<const Block> blocks, const PlaceOptions& options)
+      : items_(items_of(blocks, options.fixed, options.alignment)),
+        instants_(compress_time(items_)),
+        offsets_(blocks.size(), 0),
+        occupied_(instants_) {
     best_.offsets = offsets_;
-    for (const Item& item : items_) instants_ = std::max(instants_, item.end + 1);
     if (items_.empty()) return;
     const RangeMaximum totals(alive_bytes(items_, instants_));
     best_.lower_bound = totals.of(0, instants_ - 1);
+    enough_ = std::max(options.enough, best_.lower_bound);
     for (Item& item : items_) item.total = totals.of(item.begin, item.end);
+    take_out_fixed(options.fixed);
   }
 
-  bool done() const { return best_.peak == best_.lower_bound; }
+  bool done() const { return !best_.order.empty() && best_.peak <= enough_; }
 
   void try_order(const Order& order) {
     std::sort(items_.begin(), items_.end(), order.before);
@@ -212,23 +279,31 @@ class Search {
   static constexpr std::size_t kRepairs = 16;
   static constexpr std::size_t kRepairedBlocks = 60'000;  // bounds the time of large plans
 
+  /// Moves the fixed items out of the list.
+  void take_out_fixed(std::span<const FixedBlock> fixed) {
+    std::size_t count = 0;
+    for (const FixedBlock& block : fixed) {
+      if (block.block.bytes == 0) continue;
+      fixed_.emplace_back(items_[count++], block.offset);
+      best_.peak = std::max(best_.peak, block.offset + fixed_.back().first.bytes);
+    }
+    floor_ = best_.peak;
+    items_.erase(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+
   void promote_those_above_bound() {
-    const auto above = [&](const Item& item) {
-      return offsets_[static_cast<std::size_t>(item.index)] + item.bytes > best_.lower_bound;
-    };
-    std::vector<Item> reordered;
-    reordered.reserve(items_.size());
-    std::copy_if(items_.begin(), items_.end(), std::back_inserter(reordered), above);
-    std::remove_copy_if(items_.begin(), items_.end(), std::back_inserter(reordered), above);
-    items_.swap(reordered);
+    std::stable_partition(items_.begin(), items_.end(), [&](const Item& item) {
+      return offsets_[static_cast<std::size_t>(item.index)] + item.bytes > enough_;
+    });
   }
 
   void place_in_order(const Order& order) {
-    Occupied occupied(instants_);
-    std::int64_t peak = 0;
+    occupied_.clear();
+    for (const auto& [item, offset] : fixed_) occupied_.insert(item, offset);
+    std::int64_t peak = floor_;
     for (const Item& item : items_) {
-      const std::int64_t offset = occupied.find(item, order.fit);
-      occupied.insert(item, offset);
+      const std::int64_t offset = occupied_.find(item, order.fit);
+      occupied_.insert(item, offset);
       offsets_[static_cast<std::size_t>(item.index)] = offset;
       peak = std::max(peak, offset + item.bytes);
     }
@@ -239,15 +314,26 @@ class Search {
   }
 
   std::vector<Item> items_;
+  std::int32_t instants_;
   std::vector<std::int64_t> offsets_;
-  std::int32_t instants_ = 0;
+  Occupied occupied_;
+  std::vector<std::pair<Item, std::int64_t>> fixed_;
+  std::int64_t floor_ = 0;   ///< highest address of what is fixed
+  std::int64_t enough_ = 0;  ///< a peak that ends the search
   Placement best_;
 };
 
 }  // namespace
 
-Placement place(std::span<const Block> blocks, std::int64_t alignment) {
-  Search search(blocks, alignment);
+std::int64_t most_alive(std::span<const Block> blocks, const PlaceOptions& options) {
+  std::vector<Item> items = items_of(blocks, options.fixed, options.alignment);
+  const std::vector<std::int64_t> alive = alive_bytes(items, compress_time(items));
+  return alive.empty() ? 0 : *std::max_element(alive.begin(), alive.end());
+}
+
+Placement place(std::span<const Block> blocks, const PlaceOptions& options) {
+  Search search(blocks, options);
+  if (blocks.empty()) return search.take();
   for (const Order& order : kPortfolio) {
     if (search.done()) break;
     search.try_order(order);

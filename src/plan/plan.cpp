@@ -130,51 +130,106 @@ class Planner {
     return {timeline_->start(p) + 1 + touch.first, timeline_->start(p) + 1 + touch.last};
   }
 
+  /// What of a space is placed together, and where the offsets go.
+  struct Movable {
+    std::vector<Block> blocks;
+    std::vector<std::int64_t*> places;
+
+    void add(std::int32_t begin, std::int32_t end, std::int64_t bytes, std::int64_t& offset) {
+      blocks.push_back({begin, end, bytes});
+      places.push_back(&offset);
+    }
+    void set(const Placement& placed) const {
+      for (std::size_t i = 0; i < places.size(); ++i) *places[i] = placed.offsets[i];
+    }
+  };
+
+  /// Values of the run at the bottom; above them what outlives a program; around that, each program
+  /// by itself.
   void place_space(Space space) {
     const std::int64_t alignment = plan_.target.alignment(space);
     ArenaPlan& arena = plan_.arenas[static_cast<std::size_t>(space)];
+    Movable shared;
     for (Root& root : plan_.roots) {
-      if (root.space != space || root.scope != Scope::run) continue;
+      if (root.space != space) continue;
+      if (root.scope != Scope::run) {
+        shared.add(root.begin, root.end, root.bytes, root.offset);
+        continue;
+      }
       root.offset = arena.run_bytes;
       arena.run_bytes += align_up(root.bytes, alignment);
     }
-    std::vector<Block> blocks;
-    std::vector<std::int64_t*> places;
-    each_movable(
-        space, [&](std::int32_t begin, std::int32_t end, std::int64_t bytes, std::int64_t& offset) {
-          blocks.push_back({begin, end, bytes});
-          places.push_back(&offset);
-        });
-    const Placement placed = place(blocks, alignment);
-    for (std::size_t i = 0; i < places.size(); ++i) {
-      *places[i] = arena.run_bytes + placed.offsets[i];
-    }
-    arena.bytes = arena.run_bytes + placed.peak;
-    arena.lower_bound = arena.run_bytes + placed.lower_bound;
-    arena.order = placed.order;
+    const Placement placed = place(shared.blocks, {.alignment = alignment});
+    shared.set(placed);
+    place_programs(space, arena, placed);
+    for (std::int64_t* offset : shared.places) *offset += arena.run_bytes;
+    arena.bytes += arena.run_bytes;
+    arena.lower_bound += arena.run_bytes;
   }
 
-  /// Everything whose place is reused: begin, end, bytes and where to put the offset.
-  template <class Visit>
-  void each_movable(Space space, Visit&& visit) {
-    for (Root& root : plan_.roots) {
+  /// The one that needs most comes first: what it takes is free to the others. Offsets start above
+  /// the run's values.
+  void place_programs(Space space, ArenaPlan& arena, const Placement& shared) {
+    const std::int64_t alignment = plan_.target.alignment(space);
+    std::vector<std::pair<std::int64_t, std::size_t>> by_need;
+    for (std::size_t p = 0; p < plan_.programs.size(); ++p) {
+      const std::vector<FixedBlock> fixed = held_roots(p, space);
+      const Movable movable = movable_of(p, space);
+      by_need.emplace_back(most_alive(movable.blocks, {alignment, fixed}), p);
+    }
+    std::stable_sort(by_need.begin(), by_need.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    arena.order = shared.order;
+    arena.bytes = shared.peak;
+    arena.lower_bound = shared.lower_bound;
+    if (!by_need.empty()) {
+      arena.lower_bound = std::max(arena.lower_bound, by_need.front().first);
+    }
+    for (const auto& [need, p] : by_need) {
+      const std::vector<FixedBlock> fixed = held_roots(p, space);
+      Movable movable = movable_of(p, space);
+      const Placement placed =
+          place(movable.blocks, {alignment, fixed, std::max(arena.bytes, arena.lower_bound)});
+      if (placed.peak > arena.bytes) {
+        arena.bytes = placed.peak;
+        arena.order = placed.order;
+      }
+      movable.set(placed);
+      for (std::int64_t* offset : movable.places) *offset += arena.run_bytes;
+    }
+  }
+
+  /// What outlives a program and lives in it, by the program's own instants.
+  std::vector<FixedBlock> held_roots(std::size_t p, Space space) const {
+    std::vector<FixedBlock> held;
+    const std::int32_t begin = timeline_->start(p);
+    const std::int32_t end =
+        begin + static_cast<std::int32_t>(plan_.programs[p].instructions.size()) + 1;
+    for (const Root& root : plan_.roots) {
       if (root.space != space || root.scope == Scope::run) continue;
-      visit(root.begin, root.end, root.bytes, root.offset);
+      if (root.end < begin || root.begin > end) continue;
+      held.push_back(
+          {{std::max(root.begin, begin) - begin, std::min(root.end, end) - begin, root.bytes},
+           root.offset});
     }
-    for (ProgramPlan& program : plan_.programs) {
-      const std::int32_t first = program.start + 1;
-      for (Storage& storage : program.storages) {
-        if (storage.space != space) continue;
-        visit(first + storage.begin, first + storage.end, storage.bytes, storage.offset);
-      }
-      if (space != Space::device) continue;
-      for (std::size_t i = 0; i < program.instructions.size(); ++i) {
-        Instruction& instruction = program.instructions[i];
-        if (instruction.scratch_bytes == 0) continue;
-        const std::int32_t instant = first + static_cast<std::int32_t>(i);
-        visit(instant, instant, instruction.scratch_bytes, instruction.scratch_offset);
-      }
+    return held;
+  }
+
+  Movable movable_of(std::size_t p, Space space) {
+    Movable movable;
+    ProgramPlan& program = plan_.programs[p];
+    for (Storage& storage : program.storages) {
+      if (storage.space != space) continue;
+      movable.add(1 + storage.begin, 1 + storage.end, storage.bytes, storage.offset);
     }
+    if (space != Space::device) return movable;
+    for (std::size_t i = 0; i < program.instructions.size(); ++i) {
+      Instruction& instruction = program.instructions[i];
+      if (instruction.scratch_bytes == 0) continue;
+      const std::int32_t instant = 1 + static_cast<std::int32_t>(i);
+      movable.add(instant, instant, instruction.scratch_bytes, instruction.scratch_offset);
+    }
+    return movable;
   }
 
   void set_operand_offsets(std::size_t p) {

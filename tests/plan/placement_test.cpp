@@ -43,14 +43,14 @@ std::int64_t brute_lower_bound(const std::vector<Block>& blocks, std::int64_t al
 }
 
 TEST(Placement, NothingNeedsNothing) {
-  const Placement placed = place({}, 64);
+  const Placement placed = place({}, {.alignment = 64});
   EXPECT_EQ(placed.peak, 0);
   EXPECT_EQ(placed.lower_bound, 0);
 }
 
 TEST(Placement, BlocksThatMeetAtAnInstantDoNotOverlap) {
   const std::vector<Block> blocks = {{0, 3, 100}, {3, 5, 100}, {4, 6, 100}};
-  const Placement placed = place(blocks, 64);
+  const Placement placed = place(blocks, {.alignment = 64});
   EXPECT_EQ(checked_peak(blocks, placed, 64), placed.peak);
   EXPECT_EQ(placed.peak, 256);
   EXPECT_EQ(placed.lower_bound, 256);
@@ -58,7 +58,7 @@ TEST(Placement, BlocksThatMeetAtAnInstantDoNotOverlap) {
 
 TEST(Placement, RefusesABlockThatEndsBeforeItBegins) {
   const std::vector<Block> blocks = {{3, 2, 1}};
-  EXPECT_THROW(place(blocks, 64), InternalError);
+  EXPECT_THROW(place(blocks, {.alignment = 64}), InternalError);
 }
 
 TEST(Placement, RandomBlocksNeverOverlapAndThePeakIsTheHighestAddress) {
@@ -76,7 +76,7 @@ TEST(Placement, RandomBlocksNeverOverlapAndThePeakIsTheHighestAddress) {
       blocks.push_back({begin, end, pick(0, 20) == 0 ? 0 : pick(1, 1 << pick(1, 20))});
     }
     const std::int64_t alignment = pick(0, 1) == 0 ? 64 : 4096;
-    const Placement placed = place(blocks, alignment);
+    const Placement placed = place(blocks, {.alignment = alignment});
     ASSERT_EQ(checked_peak(blocks, placed, alignment), placed.peak) << "seed " << seed;
     ASSERT_EQ(brute_lower_bound(blocks, alignment), placed.lower_bound) << "seed " << seed;
     ASSERT_GE(placed.peak, placed.lower_bound);
@@ -86,7 +86,7 @@ TEST(Placement, RandomBlocksNeverOverlapAndThePeakIsTheHighestAddress) {
 TEST(Placement, StaysWithinOnePercentOnTrainingTraces) {
   for (const TraceShape& shape : trace_shapes()) {
     const std::vector<Block> blocks = training_trace(shape);
-    const Placement placed = place(blocks, 64);
+    const Placement placed = place(blocks, {.alignment = 64});
     EXPECT_LE(static_cast<double>(placed.peak), 1.01 * static_cast<double>(placed.lower_bound))
         << shape.name << " by " << placed.order;
     if (blocks.size() < 3000) {
@@ -97,7 +97,7 @@ TEST(Placement, StaysWithinOnePercentOnTrainingTraces) {
 
 TEST(Placement, GivesTheSameOffsetsEachTime) {
   const std::vector<Block> blocks = training_trace(trace_shapes().front());
-  EXPECT_EQ(place(blocks, 64).offsets, place(blocks, 64).offsets);
+  EXPECT_EQ(place(blocks, {.alignment = 64}).offsets, place(blocks, {.alignment = 64}).offsets);
 }
 
 }  // namespace
