@@ -29,7 +29,8 @@ void place(const Graph& graph, const Node& node, std::size_t i, Value& value) {
     const Shape& to = value.type.shape;
     check(from.rank() > 0 && to.rank() > 0 && from[0] == to[0],
           "reshape of '{}' from {} to {} joins rows that do not touch",
-          graph.value(node.inputs[0]).name, from.to_string(), to.to_string());
+          graph.value(node.inputs[0]).name, Late{[&] { return from.to_string(); }},
+          Late{[&] { return to.to_string(); }});
   }
 }
 

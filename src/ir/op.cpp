@@ -77,7 +77,7 @@ std::vector<TensorType> infer_types(const OpArguments& arguments) {
   const OpDef& def = op_def(arguments.op);
   const int count = static_cast<int>(arguments.inputs.size());
   check(count >= def.min_inputs && (def.max_inputs < 0 || count <= def.max_inputs),
-        "{}({}) has {} operands", def.name, operand_text(arguments), count);
+        "{}({}) has {} operands", def.name, Late{[&] { return operand_text(arguments); }}, count);
   return def.infer(arguments);
 }
 

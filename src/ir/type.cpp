@@ -16,7 +16,7 @@ std::int64_t Shape::elements() const {
   std::int64_t product = 1;
   for (const std::int64_t dim : dims()) {
     check(!__builtin_mul_overflow(product, dim, &product), "{} has more than 2^63 elements",
-          to_string());
+          Late{[this] { return to_string(); }});
   }
   return product;
 }

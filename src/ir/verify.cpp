@@ -139,7 +139,7 @@ class Verifier {
         const ValueId latest = newest[at(graph_.root(id))];
         check(!exists(latest) || latest == state, "{}: reads %{} after %{} has overwritten it",
               describe(node), graph_.value(id).name,
-              exists(latest) ? graph_.value(latest).name : "");
+              Late{[&] { return graph_.value(latest).name; }});
       }
       for (const ValueId id : node.outputs) {
         if (exists(id) && is_version(id)) newest[at(graph_.root(id))] = id;

@@ -35,8 +35,8 @@ class Differentiator {
   Graph run() {
     check(graph_.value(seed_).type == graph_.value(loss_).type,
           "the loss %{} is {}, its gradient %{} {}", graph_.value(loss_).name,
-          graph_.value(loss_).type.to_string(), graph_.value(seed_).name,
-          graph_.value(seed_).type.to_string());
+          Late{[&] { return graph_.value(loss_).type.to_string(); }}, graph_.value(seed_).name,
+          Late{[&] { return graph_.value(seed_).type.to_string(); }});
     find_needed();
     builder_.set_phase(Phase::backward);
     pending_[at(loss_)] = {seed_, false};
@@ -174,7 +174,8 @@ class Differentiator {
     check(
         parameter_of_[at(value)] != nullptr || graph_.value(part).type == graph_.value(value).type,
         "the gradient of %{} is {}, not {}", graph_.value(value).name,
-        graph_.value(part).type.to_string(), graph_.value(value).type.to_string());
+        Late{[&] { return graph_.value(part).type.to_string(); }},
+        Late{[&] { return graph_.value(value).type.to_string(); }});
     if (exists(pending.sum)) {
       part = builder_.one(Op::add, {pending.sum, part}, {}, gradient_name(value));
       owned = true;
@@ -187,7 +188,7 @@ class Differentiator {
   ValueId as_parameter_gradient(ValueId value, ValueId part, bool owned) {
     const TensorType wanted{options_.gradient_dtype, graph_.value(value).type.shape};
     check(graph_.value(part).type.shape == wanted.shape, "the gradient of %{} is {}",
-          graph_.value(value).name, graph_.value(part).type.to_string());
+          graph_.value(value).name, Late{[&] { return graph_.value(part).type.to_string(); }});
     if (graph_.value(part).type.dtype != wanted.dtype) {
       return builder_.one(Op::cast, {part}, {{"dtype", std::string(name_of(wanted.dtype))}},
                           gradient_name(value));

@@ -95,6 +95,47 @@ TEST(Placement, StaysWithinOnePercentOnTrainingTraces) {
   }
 }
 
+TEST(Placement, KeepsClearOfFixedBlocksAndCountsThem) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    std::mt19937 random(seed);
+    const auto pick = [&](int low, int high) {
+      return std::uniform_int_distribution<int>(low, high)(random);
+    };
+    // Fixed blocks lie side by side, some with holes in time before or after them.
+    std::vector<FixedBlock> fixed;
+    std::vector<Block> blocks;
+    std::int64_t offset = 0;
+    for (int i = pick(1, 10); i > 0; --i) {
+      const Block block{pick(0, 20), pick(20, 60), pick(1, 500)};
+      fixed.push_back({block, offset});
+      offset += align_up(block.bytes, 64);
+    }
+    for (int i = pick(1, 100); i > 0; --i) {
+      const int begin = pick(0, 60);
+      blocks.push_back({begin, std::min(60, begin + pick(0, 12)), pick(0, 700)});
+    }
+    const PlaceOptions options{.alignment = 64, .fixed = fixed};
+    const Placement placed = place(blocks, options);
+    std::vector<Block> all = blocks;
+    Placement together = placed;
+    for (const FixedBlock& block : fixed) {
+      all.push_back(block.block);
+      together.offsets.push_back(block.offset);
+    }
+    ASSERT_EQ(checked_peak(all, together, 64), placed.peak) << "seed " << seed;
+    ASSERT_EQ(brute_lower_bound(all, 64), placed.lower_bound) << "seed " << seed;
+    ASSERT_EQ(most_alive(blocks, options), placed.lower_bound);
+  }
+}
+
+TEST(Placement, IsContentWithEnough) {
+  const std::vector<Block> blocks = training_trace(trace_shapes().front());
+  const Placement best = place(blocks, {.alignment = 64});
+  const Placement placed = place(blocks, {.alignment = 64, .enough = 2 * best.lower_bound});
+  EXPECT_EQ(placed.lower_bound, best.lower_bound);
+  EXPECT_LE(placed.peak, 2 * best.lower_bound);
+}
+
 TEST(Placement, GivesTheSameOffsetsEachTime) {
   const std::vector<Block> blocks = training_trace(trace_shapes().front());
   EXPECT_EQ(place(blocks, {.alignment = 64}).offsets, place(blocks, {.alignment = 64}).offsets);

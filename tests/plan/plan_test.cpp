@@ -126,6 +126,18 @@ TEST(Plan, RunScopedValuesLieAtTheBottomInEveryProgram) {
   }
 }
 
+TEST(Plan, RandomModulesStayCloseToTheBound) {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    const StepModule module = random_module(seed, 20 + static_cast<int>(seed), seed % 2 == 0);
+    const Plan plan = make_plan(module, ScratchKernels(), {});
+    for (const ArenaPlan& arena : plan.arenas) {
+      EXPECT_GE(arena.bytes, arena.lower_bound);
+      EXPECT_LE(static_cast<double>(arena.bytes), 1.0076 * static_cast<double>(arena.lower_bound))
+          << "seed " << seed << " by " << arena.order;
+    }
+  }
+}
+
 /// Bytes alive at each instant of the timeline must have addresses of their own: brute force.
 void expect_no_overlap(const Plan& plan) {
   struct Piece {
