@@ -98,3 +98,24 @@ command_start() {
   compile release
   python3 "$root/scripts/start_time.py" --snug "$root/build/release/snug" "$@"
 }
+
+# With --out NAME the table goes to docs/results/DATE-NAME.md.
+command_plan_speed() {
+  local name="" status=0 table
+  case ${1:-} in
+    --out) name=${2:?"--out NAME"} ;;
+    "") ;;
+    *) fail "plan-speed: '$1' is not an option" ;;
+  esac
+  need_packages build
+  compile bench --target plan_bench
+  table=$("$root/build/bench/bench/plan_bench") || status=$?
+  say "$table"
+  [ -n "$name" ] || return "$status"
+  {
+    printf '# Planning: processor seconds\n\n`./dev plan-speed`, %s, commit %s, %s.\n' "$(date +%F)" \
+      "$(git -C "$root" rev-parse --short HEAD)" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
+    printf 'The best of five runs of one core each; the kernels and their scratch are those of the CPU back end with AMX.\n\n%s\n' "$table"
+  } >"$root/docs/results/$(date +%F)-$name.md"
+  return "$status"
+}
