@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "core/error.h"
@@ -98,17 +100,24 @@ Arena Arena::in_memory(std::int64_t bytes, ThreadPool& pool) {
   return arena;
 }
 
-Arena Arena::on_disk(std::int64_t bytes, const std::filesystem::path& folder) {
+Arena Arena::on_disk(std::int64_t bytes, const std::filesystem::path& asked) {
   Arena arena(bytes, page_bytes());
   if (bytes == 0) return arena;
+  std::error_code error;
+  const std::filesystem::path folder =
+      asked.empty() ? std::filesystem::temp_directory_path(error) : asked;
+  if (error) {
+    user_error("the system's folder for temporary files is not there: {}. Set TMPDIR to one.",
+               error.message());
+  }
   const FileHandle file(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   if (file.get() < 0) {
     user_error("cannot make the offload file in '{}': {}.", folder.string(), std::strerror(errno));
   }
   const std::int64_t body = align_up(bytes, page_bytes());
-  if (const int error = posix_fallocate(file.get(), 0, body); error != 0) {
+  if (const int failed = posix_fallocate(file.get(), 0, body); failed != 0) {
     user_error("cannot reserve {} for offload in '{}': {}. Free space there.", decimal_bytes(body),
-               folder.string(), std::strerror(error));
+               folder.string(), std::strerror(failed));
   }
   arena.open(file.get());
   return arena;

@@ -20,8 +20,8 @@ class Arena {
   Arena() = default;
   /// Anonymous memory, every page present. The pool shares the work of populating it.
   static Arena in_memory(std::int64_t bytes, ThreadPool& pool);
-  /// A nameless file in `folder`, its blocks reserved; goes away with the arena. UserError when the
-  /// disk has no room.
+  /// A nameless file in `folder` (empty: the system's for temporary files), its blocks reserved;
+  /// goes away with the arena. UserError when the disk has no room.
   static Arena on_disk(std::int64_t bytes, const std::filesystem::path& folder);
   /// Memory that `device` reserved for `space` and owns.
   static Arena on_device(Device& device, Space space, std::int64_t bytes);
@@ -57,8 +57,8 @@ struct Arenas {
 
 /// Reserves what the plan needs, on the card of the plan's target where it has one. UserError,
 /// before anything is reserved, when the machine or the card has not that much memory left.
-/// `folder` holds the disk arena.
-Arenas reserve_arenas(const Plan& plan, ThreadPool& pool,
-                      const std::filesystem::path& folder = std::filesystem::temp_directory_path());
+/// `folder` holds the disk arena, where the plan has one; empty: the system's folder for temporary
+/// files.
+Arenas reserve_arenas(const Plan& plan, ThreadPool& pool, const std::filesystem::path& folder = {});
 
 }  // namespace snug

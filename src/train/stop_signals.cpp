@@ -1,7 +1,7 @@
+#include "train/stop_signals.h"
+
 #include <atomic>
 #include <csignal>
-
-#include "train/trainer.h"
 
 namespace snug {
 namespace {

@@ -11,12 +11,11 @@
 #include "core/settings_load.h"
 #include "core/text.h"
 #include "exec/host_memory.h"
-#include "io/atomic_folder.h"
-#include "io/checkpoints.h"
 #include "io/file.h"
 #include "passes/precision.h"
 #include "plan/recipe_text.h"
 #include "train/played.h"
+#include "train/stop_signals.h"
 #include "train/weights.h"
 
 namespace snug {
@@ -28,37 +27,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::int64_t steps_of(const ScheduleSettings& schedule, std::int64_t steps_per_epoch) {
-  if (schedule.max_steps > 0) return schedule.max_steps;
-  return static_cast<std::int64_t>(
-      std::ceil(schedule.num_train_epochs * static_cast<double>(steps_per_epoch)));
-}
-
-/// Steps between two events of an interval; 0: never.
-std::int64_t every(Interval strategy, const CountOrShare& steps, std::int64_t total,
-                   std::int64_t steps_per_epoch) {
-  if (strategy == Interval::no) return 0;
-  if (strategy == Interval::epoch) return steps_per_epoch;
-  return std::max<std::int64_t>(1, steps.of(total));
-}
-
-/// Bytes of the checkpoints that are there already.
-std::int64_t checkpoints_bytes(const fs::path& output) {
-  std::int64_t bytes = 0;
-  for (const Checkpoint& checkpoint : list_checkpoints(output)) {
-    bytes += folder_bytes(checkpoint.folder);
-  }
-  return bytes;
-}
-
 }  // namespace
-
-fs::path default_output_dir(const std::string& model, const std::string& data) {
-  const std::string base = fmt::format("runs/{}-{}", model, data);
-  fs::path candidate = base;
-  for (int n = 2; fs::exists(candidate); ++n) candidate = fmt::format("{}-{}", base, n);
-  return candidate;
-}
 
 std::uint64_t fingerprint(const Dataset& data) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a over the 32-bit words
@@ -81,10 +50,11 @@ Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)),
                settings_.model.name_or_path);
   }
   data_ = open_data(settings_, model_);
-  open_output();
+  folder_ = std::make_unique<RunFolder>(settings_, model_, data_.name, talk_);
   choose();
   check_adapter(recipe_->module->parameters, model_);
-  if (!resume_from_.empty()) check_resumed(read_progression(resume_from_));
+  set_schedule();
+  if (!folder_->resume_from().empty()) check_resumed(read_progression(folder_->resume_from()));
 }
 
 Trainer::~Trainer() = default;
@@ -101,10 +71,11 @@ void Trainer::choose() {
                         .target = target,
                         .budget_bytes = memory_.budget,
                         .outside_bytes = memory_.outside};
-  if (!resume_from_.empty() && !resolve_batch(settings_).micro) {
+  const fs::path& resume_from = folder_->resume_from();
+  if (!resume_from.empty() && !resolve_batch(settings_).micro) {
     // Another micro-batch would add the gradients up in another order.
     request.settings.batch.per_device_train_batch_size =
-        read_progression(resume_from_).trainer.train_batch_size;
+        read_progression(resume_from).trainer.train_batch_size;
   }
   if (data_.eval.size() > 0 && data_.eval.counts().longest > request.lengths.back()) {
     request.lengths.back() = data_.eval.counts().longest;
@@ -114,31 +85,16 @@ void Trainer::choose() {
   if (!recipe_->fits) {
     throw DoesNotFit(describe_misfit(request, *recipe_, advise(request, *recipe_, *kernels_, 5)));
   }
-  if (model_.has_weights && resume_from_.empty()) {
+  if (model_.has_weights && resume_from.empty()) {
     check_packed_weights(recipe_->module->parameters, ModelWeights(model_.folder));
   }
   set_stored_dtype(model_, stored_dtype(settings_.precision));
-  order_ = std::make_unique<EpochOrder>(
-      data_.train.size(), recipe_->rows_per_step, settings_.data.order,
-      static_cast<std::uint64_t>(settings_.data.data_seed.value_or(settings_.run.seed)));
-  const std::int64_t total = steps_of(settings_.schedule, order_->steps());
-  rate_ = std::make_unique<LearningRate>(settings_.schedule, total);
-  log_every_ = std::max<std::int64_t>(1, settings_.logging.steps.of(total));
-  const bool evaluates = data_.eval.size() > 0;
-  Interval when = settings_.evaluation.strategy;
-  if (when == Interval::automatic) when = evaluates ? Interval::epoch : Interval::no;
-  eval_every_ = evaluates
-                    ? every(when, settings_.evaluation.steps.value_or(settings_.logging.steps),
-                            total, order_->steps())
-                    : 0;
-  Interval saving = settings_.save.strategy;
-  if (saving == Interval::automatic) saving = Interval::steps;
-  save_every_ = every(saving, settings_.save.steps, total, order_->steps());
-  at_.trainer.max_steps = total;
-  at_.trainer.num_train_epochs = settings_.schedule.num_train_epochs;
-  at_.trainer.logging_steps = log_every_;
-  at_.trainer.eval_steps = eval_every_;
-  at_.trainer.save_steps = save_every_;
+}
+
+void Trainer::set_schedule() {
+  schedule_ = std::make_unique<RunSchedule>(settings_, data_.train.size(), recipe_->rows_per_step,
+                                            data_.eval.size() > 0);
+  schedule_->describe(at_.trainer);
   at_.trainer.train_batch_size = recipe_->micro_rows;
   at_.seed = settings_.run.seed;
   if (needs_loss_scale(settings_.precision)) at_.loss_scale.emplace();
@@ -150,50 +106,42 @@ void Trainer::choose() {
 }
 
 void Trainer::start() {
-  if (fs::exists(output_)) remove_leftovers(output_);
-  make_folders(output_);
+  folder_->make();
   pool_ = std::make_unique<ThreadPool>(recipe_->plan.target.threads);
   executor_ =
       std::make_unique<Executor>(recipe_->plan, reserve_arenas(recipe_->plan, *pool_), *pool_,
                                  ExecutorOptions{.replay = settings_.device.graphs});
   runner_ = std::make_unique<StepRunner>(*recipe_, *executor_);
-  writer_ = std::make_unique<CheckpointWriter>(
-      *recipe_, *executor_, saved_model(model_, settings_, recipe_->module->parameters));
-  const std::int64_t kept = settings_.save.total_limit.value_or(
-      save_every_ > 0 ? at_.trainer.max_steps / save_every_ : 0);
-  check_disk({.checkpoints = save_every_ > 0 ? kept : 0,
-              .checkpoint_bytes = save_every_ > 0 ? writer_->checkpoint_bytes() : 0,
-              .model_bytes = writer_->model_bytes(),
-              .present_bytes = checkpoints_bytes(output_)},
-             output_);
+  saver_ = std::make_unique<Saver>(
+      settings_.save, folder_->path(), effective_config(),
+      CheckpointWriter(*recipe_, *executor_,
+                       saved_model(model_, settings_, recipe_->module->parameters)));
+  saver_->check_disk_for(*schedule_);
   const auto begin = std::chrono::steady_clock::now();
   load_start_state();
   talk_.out << fmt::format("start: {} populated in {:.2f} s, filled in {:.2f} s\n",
                            binary_bytes(recipe_->plan.arena(Space::device).bytes),
                            executor_->arenas().populate_seconds, seconds_since(begin));
-  order_->start(at_.data.epoch);
-  write_text(output_ / "config.yaml", effective_config());
-  metrics_ =
-      std::make_unique<MetricsFile>((output_ / "metrics.jsonl").string(), at_.trainer.global_step);
+  schedule_->order().start(at_.data.epoch);
+  write_text(folder_->path() / "config.yaml", effective_config());
+  metrics_ = std::make_unique<MetricsFile>((folder_->path() / "metrics.jsonl").string(),
+                                           at_.trainer.global_step);
   progress_ = std::make_unique<Progress>(talk_);
 }
 
 void Trainer::load_start_state() {
   executor_->play(recipe_->module->script.init);
   const auto bytes = [&](std::string_view name) { return executor_->bytes(name); };
-  if (!resume_from_.empty()) {
-    const Progression before = load_checkpoint(resume_from_, model_, *recipe_, *executor_, *pool_);
+  const fs::path& resume_from = folder_->resume_from();
+  if (!resume_from.empty()) {
+    const Progression before = load_checkpoint(resume_from, model_, *recipe_, *executor_, *pool_);
     const Progression planned = at_;
     at_ = before;
     if (!needs_loss_scale(settings_.precision)) at_.loss_scale.reset();
     if (needs_loss_scale(settings_.precision) && !at_.loss_scale) at_.loss_scale.emplace();
-    at_.trainer.max_steps = planned.trainer.max_steps;
-    at_.trainer.num_train_epochs = planned.trainer.num_train_epochs;
-    at_.trainer.logging_steps = planned.trainer.logging_steps;
-    at_.trainer.eval_steps = planned.trainer.eval_steps;
-    at_.trainer.save_steps = planned.trainer.save_steps;
+    schedule_->describe(at_.trainer);
     at_.trainer.train_batch_size = planned.trainer.train_batch_size;
-    talk_.out << fmt::format("resumed from {} at step {}\n", resume_from_.string(),
+    talk_.out << fmt::format("resumed from {} at step {}\n", resume_from.string(),
                              at_.trainer.global_step);
   } else {
     fill_weights(recipe_->module->parameters, model_,
@@ -210,14 +158,11 @@ TrainResult Trainer::run() {
     train_step();
     if (at_.trainer.global_step == begun + 1) print_remarks();
     result_.signal = StopSignals::arrived();
-    const bool last = at_.trainer.global_step == at_.trainer.max_steps;
-    if (due(eval_every_) || (last && eval_every_ > 0)) evaluate();
-    if (due(save_every_) || result_.signal != 0) save();
+    if (schedule_->evaluates_at(at_.trainer.global_step)) evaluate();
+    if (schedule_->saves_at(at_.trainer.global_step) || result_.signal != 0) saver_->save(at_);
   }
   progress_->finish();
-  if (result_.signal == 0) {
-    writer_->save_model(output_, at_.trainer, effective_config());
-  }
+  if (result_.signal == 0) saver_->save_model(at_.trainer);
   result_.steps = at_.trainer.global_step;
   result_.planned_peak_bytes = recipe_->plan.arena(Space::device).bytes;
   result_.used_peak_bytes = executor_->used_peak(Space::device);
@@ -225,7 +170,7 @@ TrainResult Trainer::run() {
   result_.played_peak_bytes = played.peak_bytes;
   result_.absent_lengths = played.absent_lengths;
   result_.peak_rss_bytes = peak_resident_bytes();
-  result_.output_dir = output_;
+  result_.output_dir = folder_->path();
   print_end(result_);
   return result_;
 }
@@ -238,16 +183,17 @@ void Trainer::print_remarks() {
 }
 
 void Trainer::train_step() {
-  if (at_.data.step_in_epoch == order_->steps()) {
+  if (at_.data.step_in_epoch == schedule_->order().steps()) {
     ++at_.data.epoch;
     at_.data.step_in_epoch = 0;
-    order_->start(at_.data.epoch);
+    schedule_->order().start(at_.data.epoch);
   }
   const auto start = std::chrono::steady_clock::now();
-  const double learning_rate = rate_->at(at_.applied);
+  const double learning_rate = schedule_->rate().at(at_.applied);
   const double scale = at_.loss_scale ? at_.loss_scale->scale() : 1.0;
-  const StepOutcome outcome = runner_->train(data_.train, order_->step(at_.data.step_in_epoch),
-                                             learning_rate, at_.applied, scale);
+  const StepOutcome outcome =
+      runner_->train(data_.train, schedule_->order().step(at_.data.step_in_epoch), learning_rate,
+                     at_.applied, scale);
   after_step(outcome, learning_rate, seconds_since(start));
 }
 
@@ -285,8 +231,9 @@ void Trainer::after_step(const StepOutcome& outcome, double learning_rate, doubl
   ++at_.data.step_in_epoch;
   TrainerState& state = at_.trainer;
   ++state.global_step;
-  state.epoch = static_cast<double>(at_.data.epoch) +
-                static_cast<double>(at_.data.step_in_epoch) / static_cast<double>(order_->steps());
+  state.epoch =
+      static_cast<double>(at_.data.epoch) +
+      static_cast<double>(at_.data.step_in_epoch) / static_cast<double>(schedule_->order().steps());
   state.num_input_tokens_seen += outcome.tokens;
   result_.seconds += seconds;
   ++steps_timed_;
@@ -296,7 +243,7 @@ void Trainer::after_step(const StepOutcome& outcome, double learning_rate, doubl
   loss_since_log_ += outcome.loss();
   ++steps_since_log_;
   write_metrics(outcome, learning_rate, seconds);
-  const bool logs = due(log_every_) || state.global_step == state.max_steps;
+  const bool logs = schedule_->logs_at(state.global_step);
   progress_->show({.step = state.global_step,
                    .steps = state.max_steps,
                    .loss = outcome.loss(),
@@ -311,17 +258,13 @@ void Trainer::after_step(const StepOutcome& outcome, double learning_rate, doubl
   if (logs) log(learning_rate, outcome.grad_norm);
 }
 
-bool Trainer::due(std::int64_t interval) const {
-  return interval > 0 && at_.trainer.global_step % interval == 0;
-}
-
 void Trainer::log(double learning_rate, double grad_norm) {
   at_.trainer.log({{"loss", loss_since_log_ / static_cast<double>(steps_since_log_)},
                    {"learning_rate", learning_rate},
                    {"grad_norm", grad_norm}});
   loss_since_log_ = 0;
   steps_since_log_ = 0;
-  write_text(output_ / "trainer_state.json", at_.trainer.to_json());
+  write_text(folder_->path() / "trainer_state.json", at_.trainer.to_json());
 }
 
 void Trainer::evaluate() {
@@ -342,12 +285,6 @@ void Trainer::evaluate() {
   progress_->finish();
   talk_.out << fmt::format("step {}/{} · eval_loss {:.4f} · {} rows\n", at_.trainer.global_step,
                            at_.trainer.max_steps, outcome.loss(), data_.eval.size());
-}
-
-void Trainer::save() {
-  if (saved_at_ == at_.trainer.global_step) return;
-  saved_at_ = at_.trainer.global_step;
-  writer_->save(output_, at_, effective_config(), settings_.save.total_limit.value_or(0));
 }
 
 void Trainer::write_metrics(const StepOutcome& outcome, double learning_rate, double seconds) {

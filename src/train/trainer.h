@@ -9,9 +9,11 @@
 
 #include "core/settings.h"
 #include "train/checkpoint.h"
-#include "train/lr_schedule.h"
 #include "train/progress.h"
+#include "train/run_folder.h"
+#include "train/run_schedule.h"
 #include "train/run_setup.h"
+#include "train/saver.h"
 #include "train/step_runner.h"
 
 namespace snug {
@@ -38,18 +40,6 @@ struct TrainResult {
   }
 };
 
-/// Asks for a stop after the current step when SIGINT or SIGTERM arrives; a second signal has its
-/// usual effect. Restores what was there when it goes.
-class StopSignals {
- public:
-  StopSignals();
-  ~StopSignals();
-  StopSignals(const StopSignals&) = delete;
-  StopSignals& operator=(const StopSignals&) = delete;
-  /// The signal that arrived, or 0.
-  static int arrived();
-};
-
 class Trainer {
  public:
   /// Opens model and data, chooses the recipe and checks everything that can be checked before
@@ -65,7 +55,7 @@ class Trainer {
 
  private:
   void choose();
-  void open_output();
+  void set_schedule();
   void print_header() const;
   void start();
   void load_start_state();
@@ -75,8 +65,6 @@ class Trainer {
   void after_step(const StepOutcome& outcome, double learning_rate, double seconds);
   void log(double learning_rate, double grad_norm);
   void evaluate();
-  void save();
-  bool due(std::int64_t interval) const;
   void write_metrics(const StepOutcome& outcome, double learning_rate, double seconds);
   void print_end(const TrainResult& result) const;
   std::string effective_config() const;
@@ -88,17 +76,14 @@ class Trainer {
   ProcessMemory memory_;
   std::unique_ptr<KernelSource> kernels_;
   std::unique_ptr<Recipe> recipe_;
-  std::filesystem::path output_;
-  std::filesystem::path resume_from_;
-  std::unique_ptr<LearningRate> rate_;
-  std::unique_ptr<EpochOrder> order_;
-  std::int64_t log_every_ = 0, eval_every_ = 0, save_every_ = 0;
+  std::unique_ptr<RunFolder> folder_;
+  std::unique_ptr<RunSchedule> schedule_;
 
   // Alive while running.
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<StepRunner> runner_;
-  std::unique_ptr<CheckpointWriter> writer_;
+  std::unique_ptr<Saver> saver_;
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<Progress> progress_;
   Progression at_;
@@ -107,11 +92,7 @@ class Trainer {
   std::int64_t steps_since_log_ = 0;
   std::int64_t steps_timed_ = 0;
   std::int64_t skipped_in_a_row_ = 0;
-  std::int64_t saved_at_ = -1;
 };
-
-/// The default output folder: runs/MODEL-DATA, or with -2, -3, ... when that is taken.
-std::filesystem::path default_output_dir(const std::string& model, const std::string& data);
 
 /// A number that differs when any token or label does.
 std::uint64_t fingerprint(const Dataset& data);

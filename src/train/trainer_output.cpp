@@ -50,7 +50,7 @@ void Trainer::print_header() const {
                        group_digits(data_.eval.counts().tokens));
   }
   out << fmt::format("steps: {} of {} rows · output: {}\n", at_.trainer.max_steps,
-                     recipe_->rows_per_step, output_.string());
+                     recipe_->rows_per_step, folder_->path().string());
   out << describe_verdict(*recipe_, memory_.budget) << "\n";
   out << fmt::format("memory: {} planned for the arena, {} outside it\n",
                      binary_bytes(recipe_->plan.arena(Space::device).bytes),
@@ -65,7 +65,7 @@ void Trainer::print_end(const TrainResult& result) const {
   std::ostream& out = talk_.out;
   if (result.signal != 0) {
     out << fmt::format("stopped by signal {} after step {}; saved in {}\n", result.signal,
-                       result.steps, output_.string());
+                       result.steps, folder_->path().string());
   }
   out << fmt::format("loss {:.4f} → {:.4f} · {} · {:.0f} tokens/s\n", result.first_loss,
                      result.last_loss, format_duration(result.seconds), result.tokens_per_second());

@@ -1,12 +1,9 @@
-// Where a run stands before it starts: its folder, the checkpoint it goes on from, and whether it
-// may.
+// Whether a run may go on from a checkpoint.
 
 #include <array>
 
 #include "core/error.h"
 #include "core/settings_load.h"
-#include "io/atomic_folder.h"
-#include "io/checkpoints.h"
 #include "train/trainer.h"
 
 namespace snug {
@@ -58,31 +55,6 @@ constexpr std::array kFixedKeys = {
 
 }  // namespace
 
-void Trainer::open_output() {
-  output_ = settings_.run.output_dir ? fs::path(*settings_.run.output_dir)
-                                     : default_output_dir(model_.name, data_.name);
-  const Resume& resume = settings_.run.resume;
-  if (!resume.folder.empty()) {
-    resume_from_ = resume.folder;
-    if (!fs::is_directory(resume_from_)) {
-      user_error("resume_from_checkpoint: '{}' is no folder.", resume.folder);
-    }
-  } else if (resume.latest) {
-    const LatestCheckpoint latest = latest_checkpoint(output_);
-    for (const std::string& why : latest.skipped) talk_.out << "skipped: " << why << "\n";
-    if (!latest.found) {
-      user_error("resume_from_checkpoint=true: '{}' holds no checkpoint that loads.",
-                 output_.string());
-    }
-    resume_from_ = latest.found->folder;
-  } else if (fs::exists(output_ / "metrics.jsonl") || !list_checkpoints(output_).empty()) {
-    user_error(
-        "'{}' holds a run already. Continue it with resume_from_checkpoint=true, or name "
-        "another output_dir.",
-        output_.string());
-  }
-}
-
 void Trainer::check_resumed(const Progression& before) const {
   std::string differences;
   const auto compare = [&](std::string_view what, const auto& then, const auto& now) {
@@ -94,7 +66,7 @@ void Trainer::check_resumed(const Progression& before) const {
   compare("per_device_train_batch_size", before.trainer.train_batch_size,
           at_.trainer.train_batch_size);
   compare("fingerprint of the tokens", before.data.fingerprint, at_.data.fingerprint);
-  const fs::path config = resume_from_ / "config.yaml";
+  const fs::path config = folder_->resume_from() / "config.yaml";
   if (fs::exists(config)) {
     const Settings then = make_settings(read_config(config.string()));
     compare("data_seed", then.data.data_seed.value_or(then.run.seed),
@@ -108,7 +80,7 @@ void Trainer::check_resumed(const Progression& before) const {
     user_error(
         "{}: the run was made with other settings that change its results:{}\nSet them back, "
         "or start a run of its own with model={}.",
-        resume_from_.string(), differences, resume_from_.string());
+        folder_->resume_from().string(), differences, folder_->resume_from().string());
   }
 }
 
