@@ -100,13 +100,16 @@ void Graph::remove_dead() {
   }
   std::vector<ValueId> renumbered(values_.size(), kNoValue);
   std::vector<Value> values;
-  by_name_.clear();
+  values.reserve(static_cast<std::size_t>(std::count(wanted.begin(), wanted.end(), true)));
   for (std::size_t v = 0; v < values_.size(); ++v) {
-    if (!wanted[v]) continue;
+    if (!wanted[v]) {
+      by_name_.erase(values_[v].name);
+      continue;
+    }
     renumbered[v] = static_cast<ValueId>(values.size());
-    by_name_.emplace(values_[v].name, renumbered[v]);
     values.push_back(std::move(values_[v]));
   }
+  for (auto& [name, id] : by_name_) id = renumbered[index(id)];
   values_ = std::move(values);
   const auto renumber = [&](ValueId& id) {
     if (exists(id)) id = renumbered[index(id)];

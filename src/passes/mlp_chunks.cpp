@@ -6,6 +6,7 @@
 #include <set>
 
 #include "ir/op.h"
+#include "ir/storage_roots.h"
 #include "passes/row_tiles.h"
 
 namespace snug {
@@ -55,14 +56,28 @@ std::vector<Run> runs_of(const Graph& graph) {
   return runs;
 }
 
+/// A graph whose nodes of a layer are at hand.
+struct Layers {
+  explicit Layers(const Graph& g) : graph(g), roots(storage_roots(g)) {
+    for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+      const int layer = graph.nodes[n].layer;
+      if (layer < 0) continue;
+      nodes.resize(std::max(nodes.size(), static_cast<std::size_t>(layer) + 1));
+      nodes[static_cast<std::size_t>(layer)].push_back(n);
+    }
+  }
+
+  const Graph& graph;
+  std::vector<ValueId> roots;
+  std::vector<std::vector<std::size_t>> nodes;  ///< positions in program order, by layer
+};
+
 /// Finds the block of one run.
 class BlockFinder {
  public:
-  BlockFinder(const Graph& graph, const Run& run) : graph_(graph) {
-    for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
-      const Node& node = graph.nodes[n];
-      if (node.layer != run.layer) continue;
-      const bool inside = n >= run.begin && n < run.end && node.phase == run.phase;
+  BlockFinder(const Layers& layers, const Run& run) : layers_(layers), graph_(layers.graph) {
+    for (const std::size_t n : layers.nodes[static_cast<std::size_t>(run.layer)]) {
+      const bool inside = n >= run.begin && n < run.end && graph_.nodes[n].phase == run.phase;
       (inside ? positions_ : others_).push_back(n);
     }
   }
@@ -82,19 +97,20 @@ class BlockFinder {
     if (read) return std::nullopt;
     add_between();
     if (members_.empty() || !can_be_tiled()) return std::nullopt;
-    return RowBlock{{members_.begin(), members_.end()}, rows_};
+    return RowBlock{{members_.begin(), members_.end()}, rows_, 0};
   }
 
  private:
   using Roots = std::set<ValueId>;
 
+  ValueId root(ValueId id) const { return layers_.roots[static_cast<std::size_t>(id)]; }
   bool any_of(const std::vector<ValueId>& ids, const Roots& roots) const {
     return std::any_of(ids.begin(), ids.end(),
-                       [&](ValueId id) { return exists(id) && roots.contains(graph_.root(id)); });
+                       [&](ValueId id) { return exists(id) && roots.contains(root(id)); });
   }
   void add(const std::vector<ValueId>& ids, Roots& roots) const {
     for (const ValueId id : ids) {
-      if (exists(id)) roots.insert(graph_.root(id));
+      if (exists(id)) roots.insert(root(id));
     }
   }
 
@@ -128,8 +144,7 @@ class BlockFinder {
   bool reads_made(const Node& node) const {
     return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
       if (!exists(id)) return false;
-      const ValueId root = graph_.root(id);
-      return inner_.contains(root) && made_.contains(root);
+      return inner_.contains(root(id)) && made_.contains(root(id));
     });
   }
 
@@ -168,12 +183,13 @@ class BlockFinder {
         const bool by_rows = shape.rank() == 1 || shape.rank() == 2;
         if (value.row_stride != 0 || !by_rows || shape[0] != rows_) return false;
         const bool adds = static_cast<int>(i) == op_def(node.op).accumulator;
-        if (adds && !made.contains(graph_.root(id))) return false;
+        if (adds && !made.contains(root(id))) return false;
       }
     }
     return true;
   }
 
+  const Layers& layers_;
   const Graph& graph_;
   std::vector<std::size_t> positions_;  ///< of the run's nodes, in program order
   std::vector<std::size_t> others_;     ///< of the layer's other nodes
@@ -183,18 +199,25 @@ class BlockFinder {
   std::set<std::size_t> members_;
 };
 
-void tile(Graph& graph, const Run& run, std::int64_t count, std::int64_t seed) {
-  const std::optional<RowBlock> block = BlockFinder(graph, run).find();
-  if (!block) return;
-  const std::int64_t quanta = (block->rows + kRowQuantum - 1) / kRowQuantum;
-  const std::int64_t rows = (quanta + count - 1) / count * kRowQuantum;
-  if (rows < block->rows) tile_rows(graph, *block, rows, seed);
+/// Rows of a tile when so many are cut into `count` tiles of whole quanta.
+std::int64_t rows_of_tile(std::int64_t rows, std::int64_t count) {
+  const std::int64_t quanta = (rows + kRowQuantum - 1) / kRowQuantum;
+  return (quanta + count - 1) / count * kRowQuantum;
 }
 
 Graph run(Graph graph, std::int64_t count, std::int64_t seed) {
   if (count <= 1) return graph;
-  const std::size_t runs = runs_of(graph).size();  // which tiles leave as many
-  for (std::size_t r = 0; r < runs; ++r) tile(graph, runs_of(graph)[r], count, seed);
+  std::vector<RowBlock> blocks;
+  const Layers layers(graph);
+  for (const Run& run : runs_of(graph)) {
+    std::optional<RowBlock> block = BlockFinder(layers, run).find();
+    if (!block) continue;
+    block->tile_rows = rows_of_tile(block->rows, count);
+    if (block->tile_rows < block->rows) blocks.push_back(std::move(*block));
+  }
+  std::sort(blocks.begin(), blocks.end(),
+            [](const RowBlock& a, const RowBlock& b) { return a.nodes.front() < b.nodes.front(); });
+  tile_rows(graph, blocks, seed);
   graph.remove_dead();
   return graph;
 }

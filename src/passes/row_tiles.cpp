@@ -6,6 +6,7 @@
 
 #include "core/philox.h"
 #include "ir/builder.h"
+#include "ir/storage_roots.h"
 
 namespace snug {
 namespace {
@@ -15,86 +16,144 @@ Follow result_follows(Op op) {
   return sums ? Follow::sum : Follow::rows;
 }
 
-/// Replaces a block by its tiles.
+/// Small sets of values, emptied at once.
+class Marks {
+ public:
+  explicit Marks(std::size_t values) : marked_(values, 0) {}
+  void add(ValueId id) { marked_[static_cast<std::size_t>(id)] = round_; }
+  bool has(ValueId id) const { return marked_[static_cast<std::size_t>(id)] == round_; }
+  void clear() { ++round_; }
+
+ private:
+  std::vector<std::int32_t> marked_;
+  std::int32_t round_ = 1;
+};
+
+/// Replaces blocks by their tiles while it copies the list of nodes. Nodes' operands are as they
+/// were in the old list until the node is copied.
 class Tiler {
  public:
-  Tiler(Graph& graph, const RowBlock& block, std::int64_t tile_rows, std::int64_t seed)
-      : graph_(graph), block_(block), tile_rows_(tile_rows), seed_(seed) {}
-
-  /// Leaves the graph as it is when a node of elsewhere both needs the block and feeds it.
-  void run() {
-    if (!part_others()) return;
-    std::vector<Node> old = std::move(graph_.nodes);
-    std::vector<Node> block;
-    for (const std::size_t n : block_.nodes) block.push_back(old[n]);
+  Tiler(Graph& graph, std::int64_t seed)
+      : graph_(graph),
+        seed_(seed),
+        old_(std::move(graph.nodes)),
+        reads_(static_cast<std::size_t>(graph.value_count()), 0),
+        replaced_(reads_.size(), kNoValue),
+        written_(reads_.size()),
+        late_(reads_.size()),
+        read_(reads_.size()) {
     graph_.nodes.clear();
-    const std::size_t first = block_.nodes.front();
-    const std::size_t last = block_.nodes.back();
-    const auto move = [&](std::size_t n) { graph_.nodes.push_back(std::move(old[n])); };
-    for (std::size_t n = 0; n < first; ++n) move(n);
-    for (const std::size_t n : before_) move(n);
-    find_results(old, block);
-    for (std::int64_t begin = 0; begin < block_.rows; begin += tile_rows_) {
-      add_tile(block, begin, std::min(begin + tile_rows_, block_.rows));
+    for (const ValueId id : graph_.outputs) ++reads_[at(id)];
+    for (const Node& node : old_) {
+      for (const ValueId id : node.inputs) {
+        if (exists(id)) ++reads_[at(id)];
+      }
     }
-    for (const std::size_t n : after_) move(n);
-    for (std::size_t n = last + 1; n < old.size(); ++n) move(n);
-    for (const auto& [from, to] : newest_) graph_.replace_uses(from, to);
+  }
+
+  void run(std::span<const RowBlock> blocks) {
+    std::size_t next = 0;
+    for (const RowBlock& block : blocks) {
+      check(block.nodes.front() >= next, "a block of rows begins within another");
+      block_ = &block;
+      if (!part_others()) continue;
+      for (; next < block.nodes.front(); ++next) copy(next);
+      for (const std::size_t n : before_) copy(n);
+      add_tiles();
+      for (const std::size_t n : after_) copy(n);
+      next = block.nodes.back() + 1;
+    }
+    for (; next < old_.size(); ++next) copy(next);
+    for (ValueId& id : graph_.outputs) id = present(id);
   }
 
  private:
+  static std::size_t at(ValueId id) { return static_cast<std::size_t>(id); }
   bool in_block(std::size_t n) const {
-    return std::binary_search(block_.nodes.begin(), block_.nodes.end(), n);
+    return std::binary_search(block_->nodes.begin(), block_->nodes.end(), n);
+  }
+  /// The value to read instead of an old one.
+  ValueId present(ValueId id) const {
+    const bool replaced = exists(id) && at(id) < replaced_.size() && exists(replaced_[at(id)]);
+    return replaced ? replaced_[at(id)] : id;
+  }
+  void to_present(Node& node) {
+    for (ValueId& id : node.inputs) id = present(id);
+    for (const ValueId id : node.outputs) graph_.value(id).base = present(graph_.value(id).base);
+  }
+  void copy(std::size_t n) {
+    to_present(old_[n]);
+    graph_.nodes.push_back(std::move(old_[n]));
   }
 
   /// Sorts the nodes between the block's into those before it and those after it.
   bool part_others() {
-    std::set<ValueId> written;  // storage the block or what comes after it writes
-    std::set<ValueId> late;     // of it, what comes after the block
-    std::set<ValueId> read;     // storage the block reads
-    for (std::size_t n = block_.nodes.front(); n <= block_.nodes.back(); ++n) {
-      const Node& node = graph_.nodes[n];
-      const auto any = [&](const std::vector<ValueId>& ids, const std::set<ValueId>& roots) {
-        return std::any_of(ids.begin(), ids.end(), [&](ValueId id) {
-          return exists(id) && roots.contains(graph_.root(id));
-        });
-      };
+    before_.clear();
+    after_.clear();
+    written_.clear();  // storage the block or what comes after it writes
+    late_.clear();     // of it, what comes after the block
+    read_.clear();     // storage the block reads
+    const auto any = [&](const std::vector<ValueId>& ids, const Marks& roots) {
+      return std::any_of(ids.begin(), ids.end(),
+                         [&](ValueId id) { return exists(id) && roots.has(old_root(id)); });
+    };
+    for (std::size_t n = block_->nodes.front(); n <= block_->nodes.back(); ++n) {
+      const Node& node = old_[n];
       if (in_block(n)) {
-        if (any(node.inputs, late)) return false;
+        if (any(node.inputs, late_)) return false;
         for (const ValueId id : node.inputs) {
-          if (exists(id)) read.insert(graph_.root(id));
+          if (exists(id)) read_.add(old_root(id));
         }
-        for (const ValueId id : node.outputs) written.insert(graph_.root(id));
+        for (const ValueId id : node.outputs) written_.add(old_root(id));
         continue;
       }
-      const bool needs_block = any(node.inputs, written);
-      if (!needs_block && any(node.outputs, read)) return false;  // overwrites what a tile reads
+      const bool needs_block = any(node.inputs, written_);
+      if (!needs_block && any(node.outputs, read_)) return false;  // overwrites what a tile reads
       (needs_block ? after_ : before_).push_back(n);
       if (!needs_block) continue;
       for (const ValueId id : node.outputs) {
-        written.insert(graph_.root(id));
-        late.insert(graph_.root(id));
+        written_.add(old_root(id));
+        late_.add(old_root(id));
       }
     }
     return true;
   }
 
+  /// The old value whose storage `id` shares.
+  ValueId old_root(ValueId id) const { return roots_[at(id)]; }
+
+  void add_tiles() {
+    std::vector<Node> nodes;
+    nodes.reserve(block_->nodes.size());
+    for (const std::size_t n : block_->nodes) {
+      to_present(old_[n]);
+      nodes.push_back(std::move(old_[n]));
+    }
+    find_results(nodes);
+    names_.clear();
+    newest_.clear();
+    for (std::int64_t begin = 0; begin < block_->rows; begin += block_->tile_rows) {
+      add_tile(nodes, begin, std::min(begin + block_->tile_rows, block_->rows));
+    }
+    for (const auto& [from, to] : newest_) replaced_[at(from)] = to;
+  }
+
   /// The block's results by rows that others read.
-  void find_results(const std::vector<Node>& old, const std::vector<Node>& block) {
-    std::set<ValueId> made;
+  void find_results(const std::vector<Node>& block) {
+    results_.clear();
+    std::map<ValueId, std::int32_t> within;
     for (const Node& node : block) {
-      if (result_follows(node.op) == Follow::rows) {
-        made.insert(node.outputs.begin(), node.outputs.end());
+      if (result_follows(node.op) != Follow::rows) continue;
+      for (const ValueId id : node.outputs) within[id] = 0;
+    }
+    for (const Node& node : block) {
+      for (const ValueId id : node.inputs) {
+        const auto made = within.find(id);
+        if (made != within.end()) ++made->second;
       }
     }
-    const auto note = [&](ValueId id) {
-      if (exists(id) && made.contains(id)) results_.insert(id);
-    };
-    for (const ValueId id : graph_.outputs) note(id);
-    for (std::size_t n = 0; n < old.size(); ++n) {
-      if (in_block(n)) continue;
-      // Nodes before the block were moved out and cannot read its results.
-      for (const ValueId id : old[n].inputs) note(id);
+    for (const auto& [id, reads] : within) {
+      if (reads_[at(id)] > reads) results_.insert(id);
     }
   }
 
@@ -110,15 +169,13 @@ class Tiler {
       }
       if (follow == Follow::sum) {
         add_sum(node, begin);
-      } else {
-        for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-          node.outputs[i] = new_rows(original.outputs[i], begin, end);
-        }
-        graph_.nodes.push_back(node);
-        for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-          if (results_.contains(original.outputs[i])) {
-            collect(original.outputs[i], node.outputs[i], begin, original);
-          }
+        continue;
+      }
+      for (ValueId& id : node.outputs) id = new_rows(id, begin, end);
+      graph_.nodes.push_back(node);
+      for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+        if (results_.contains(original.outputs[i])) {
+          collect(original.outputs[i], node.outputs[i], begin, original);
         }
       }
     }
@@ -129,7 +186,7 @@ class Tiler {
     const auto known = tile_.find(id);
     if (known != tile_.end()) return known->second;
     const Value& whole = graph_.value(id);
-    const std::int64_t row = whole.type.shape.elements() / block_.rows;
+    const std::int64_t row = whole.type.shape.elements() / block_->rows;
     Value rows = whole;
     rows.name = graph_.fresh_name(fmt::format("{}/rows{}", whole.name, begin));
     rows.type.shape.set(0, end - begin);
@@ -186,7 +243,7 @@ class Tiler {
     ValueId whole = kNoValue;
     ValueId next = kNoValue;
     if (before == newest_.end()) {
-      attributes.set("rows", block_.rows);
+      attributes.set("rows", block_->rows);
       next = newest_[id] = successor(id);
       graph_.value(next).base = kNoValue;
     } else {
@@ -221,9 +278,15 @@ class Tiler {
   }
 
   Graph& graph_;
-  const RowBlock& block_;
-  std::int64_t tile_rows_;
   std::int64_t seed_;
+  std::vector<Node> old_;
+  std::vector<ValueId> roots_ = storage_roots(graph_);  ///< of old values
+  std::vector<std::int32_t> reads_;                     ///< of old values
+  std::vector<ValueId> replaced_;                       ///< what stands for an old value now
+  Marks written_;
+  Marks late_;
+  Marks read_;
+  const RowBlock* block_ = nullptr;
   std::vector<std::size_t> before_;  ///< nodes between the block's, by where they go
   std::vector<std::size_t> after_;
   std::set<ValueId> results_;
@@ -267,8 +330,8 @@ std::optional<Follow> operand_follows(Op op, std::size_t i) {
   }
 }
 
-void tile_rows(Graph& graph, const RowBlock& block, std::int64_t tile_rows, std::int64_t seed) {
-  Tiler(graph, block, tile_rows, seed).run();
+void tile_rows(Graph& graph, std::span<const RowBlock> blocks, std::int64_t seed) {
+  if (!blocks.empty()) Tiler(graph, seed).run(blocks);
 }
 
 }  // namespace snug

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "ir/graph.h"
@@ -21,12 +22,13 @@ std::optional<Follow> operand_follows(Op op, std::size_t i);
 struct RowBlock {
   std::vector<std::size_t> nodes;
   std::int64_t rows = 0;
+  std::int64_t tile_rows = 0;  ///< fewer than `rows`
 };
 
-/// Replaces a block by its tiles of `rows` rows each, one after the other. Results by rows
-/// that others read are written together into whole ones; sums over rows add up over the tiles,
-/// rounded stochastically (of `seed`) where they are bf16. Leaves the graph as it is when a node
-/// between the block's both needs the block and feeds it.
-void tile_rows(Graph& graph, const RowBlock& block, std::int64_t rows, std::int64_t seed);
+/// Replaces each block by its tiles, one after the other. Blocks come in program order and their
+/// nodes do not interleave. Results by rows that others read are written together into whole ones;
+/// sums over rows add up over the tiles, rounded stochastically (of `seed`) where they are bf16. A
+/// block is left as it is when a node between its own both needs it and feeds it.
+void tile_rows(Graph& graph, std::span<const RowBlock> blocks, std::int64_t seed);
 
 }  // namespace snug
