@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "core/text.h"
+
 namespace snug {
 namespace {
 
@@ -21,22 +23,16 @@ bool is_set(const char* name) {
 
 Terminal terminal_of(int file) {
   Terminal terminal;
-  terminal.is_terminal = isatty(file) == 1;
-  if (!terminal.is_terminal) return terminal;
+  if (isatty(file) != 1) return terminal;
   const char* const kind = std::getenv("TERM");
-  terminal.color = !is_set("NO_COLOR") && kind != nullptr && std::string_view(kind) != "dumb";
+  const bool controlled = kind != nullptr && std::string_view(kind) != "dumb";
+  terminal.color = !is_set("NO_COLOR") && controlled;
+  if (controlled) terminal.descriptor = file;
   winsize size{};
   if (ioctl(file, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
     terminal.width = std::clamp<int>(size.ws_col, kNarrowest, kWidest);
   }
   return terminal;
-}
-
-/// Columns of UTF-8 text: bytes that start a character.
-int columns_of(std::string_view text) {
-  return static_cast<int>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U;
-  }));
 }
 
 }  // namespace
@@ -58,12 +54,12 @@ std::string wrapped(std::string_view text, int indent, int width) {
     const std::string_view word = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (word.empty()) continue;
-    if (used > 0 && used + 1 + columns_of(word) > width) {
+    if (used > 0 && used + 1 + display_columns(word) > width) {
       result += '\n';
       used = 0;
     }
     result += used == 0 ? margin : " ";
-    used += (used == 0 ? indent : 1) + columns_of(word);
+    used += (used == 0 ? indent : 1) + display_columns(word);
     result += word;
   }
   return used > 0 ? result + '\n' : result;

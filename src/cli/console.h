@@ -9,9 +9,9 @@ namespace snug {
 
 /// What may be done with a stream: nothing when it is no terminal.
 struct Terminal {
-  bool is_terminal = false;
   bool color = false;
-  int width = 100;  // columns
+  int descriptor = -1;  // of a terminal whose lines can be rewritten, else -1
+  int width = 100;      // columns
 
   /// The text in bold where that is allowed.
   std::string bold(std::string_view text) const;

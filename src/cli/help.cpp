@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/help_terms.h"
 #include "core/error.h"
 #include "core/text.h"
 
@@ -140,6 +141,7 @@ std::string help_for(std::string_view topic, std::span<const Verb> verbs,
     if (verb.name == topic) return verb_text(verb, terminal);
   }
   if (const Found found = find_setting(topic)) return setting_text(*found.row, terminal);
+  if (std::string page = terms_for(topic, terminal); !page.empty()) return page;
   unknown_topic(topic, verbs);
 }
 

@@ -143,14 +143,18 @@ void Demo::plan() {
   const Recipe plain_recipe = compile_recipe(run.request, plain, rows, *run.kernels, nullptr);
   plain_arena_ = plain_recipe.plan.arena(Space::device).bytes;
   budget_ = run.request.budget_bytes;
-  trainer_ = std::make_unique<Trainer>(settings_, Talk{say_, terminal_.is_terminal});
+  trainer_ = std::make_unique<Trainer>(settings_, Talk{say_, terminal_.descriptor});
   const Recipe& chosen = trainer_->recipe();
   chosen_needed_ = chosen.needed_bytes;
   plain_needed_ = chosen_needed_ - chosen.plan.arena(Space::device).bytes + plain_arena_;
-  fmt::print(say_, "plain training needs {}: {} {}\n", binary_bytes(plain_needed_),
-             plain_needed_ <= budget_ ? "fits" : "does not fit", binary_bytes(budget_));
-  fmt::print(say_, "chosen: {}\n  needs {}: fits\n", describe_recipe(trainer_->recipe()),
-             binary_bytes(chosen_needed_));
+  const std::int64_t outside = plain_needed_ - plain_arena_;
+  const auto needs = [&](std::int64_t needed) {
+    return fmt::format("needs {} (arena {}, outside it {}): {} {}", binary_bytes(needed),
+                       binary_bytes(needed - outside), binary_bytes(outside),
+                       needed <= budget_ ? "fits" : "does not fit", binary_bytes(budget_));
+  };
+  fmt::print(say_, "plain training {}\n", needs(plain_needed_));
+  fmt::print(say_, "chosen: {}\n  {}\n", describe_recipe(chosen), needs(chosen_needed_));
 }
 
 bool Demo::train() {
@@ -172,13 +176,11 @@ void Demo::result() {
     fmt::print(say_, "  {} {}{}\n", is_right(question, answer) ? "✓" : "✗", question.prompt(),
                answer);
   }
-  fmt::print(say_, "planned {} {} used {}, {:.0f} % less than plain training's {}\n",
-             binary_bytes(trained_.planned_peak_bytes),
-             trained_.planned_peak_bytes == trained_.used_peak_bytes ? "=" : "≠",
-             binary_bytes(trained_.used_peak_bytes),
+  fmt::print(say_, "{}\n  plain training: arena {}, {:.0f} % of it spared here; process {}\n",
+             describe_memory(trained_), binary_bytes(plain_arena_),
              100.0 * (1.0 - static_cast<double>(trained_.planned_peak_bytes) /
                                 static_cast<double>(plain_arena_)),
-             binary_bytes(plain_arena_));
+             binary_bytes(plain_needed_));
 }
 
 void Demo::closing() const {

@@ -15,7 +15,7 @@ int run_eval(const Command& command, Console& console) {
     user_error("eval needs data: eval_file=FILE (or data=FILE).");
   }
   const EvaluationResult result =
-      evaluate_model(command.settings, {console.talk, console.talk_terminal.is_terminal});
+      evaluate_model(command.settings, {console.talk, console.talk_terminal.descriptor});
   if (command.json) {
     const nlohmann::ordered_json json = {{"schema", 1},
                                          {"eval_loss", result.loss},

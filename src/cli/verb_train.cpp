@@ -11,7 +11,7 @@ namespace snug {
 int run_train(const Command& command, Console& console) {
   require_setting(command.settings, "model_name_or_path", "train");
   require_setting(command.settings, "train_file", "train");
-  Trainer trainer(command.settings, {console.talk, console.talk_terminal.is_terminal});
+  Trainer trainer(command.settings, {console.talk, console.talk_terminal.descriptor});
   const TrainResult result = trainer.run();
   if (command.json) {
     const DatasetCounts& rows = trainer.counts();

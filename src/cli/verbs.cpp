@@ -12,6 +12,13 @@
 namespace snug {
 namespace {
 
+/// All that says what a run is, and what the verb shows of it.
+std::vector<Group> plan_groups() {
+  std::vector<Group> groups(run_groups().begin(), run_groups().end());
+  groups.push_back(Group::plan);
+  return groups;
+}
+
 /// Says what went wrong and returns the exit status for it.
 int report(std::string_view kind, const char* message, int status, bool json, Console& console) {
   fmt::print(console.talk, "{}\n", message);
@@ -60,7 +67,7 @@ std::span<const Verb> verb_table() {
       {.name = "plan",
        .usage = "[config.yaml] model=FOLDER|shape:NAME [key=value ...]",
        .sentence = "Shows the memory a run needs, before the run; needs no weights.",
-       .groups = {run_groups().begin(), run_groups().end()},
+       .groups = plan_groups(),
        .run = run_plan},
       {.name = "explain",
        .usage = "[config.yaml] model=FOLDER|shape:NAME [after=PASS] [kernels=true]",
@@ -107,8 +114,10 @@ std::span<const Verb> verb_table() {
        .words = {"make"},
        .run = run_demo},
       {.name = "help",
-       .usage = "[VERB | KEY | settings]",
-       .sentence = "Explains a verb or a setting; `settings` lists every key.",
+       .usage = "[VERB | KEY | settings | memory]",
+       .sentence =
+           "Explains a verb or a setting; `settings` lists every key, `memory` explains the "
+           "words of plans, such as peak, arena, bound and classes.",
        .groups = {},
        .run = run_help},
   };

@@ -276,6 +276,10 @@ struct BenchSettings {
   std::int64_t accumulation = 1;
 };
 
+struct PlanSettings {
+  bool details = false;
+};
+
 struct ExplainSettings {
   std::string after;  // the pass whose graph is printed; empty: the last
   bool kernels = false;
@@ -311,6 +315,7 @@ struct Settings {
   InspectSettings inspect;
   BenchSettings bench;
   ExplainSettings explain;
+  PlanSettings plan;
   ExportSettings exporting;
 
   std::map<std::string, Origin, std::less<>> origins;  // of the canonical keys that were set

@@ -42,7 +42,7 @@ struct GroupTitle {
   std::string_view title;
 };
 
-constexpr std::array<GroupTitle, 18> kTitles = {{
+constexpr std::array<GroupTitle, 19> kTitles = {{
     {Group::model, "Model"},
     {Group::tuning, "What is trained"},
     {Group::data, "Data"},
@@ -59,15 +59,16 @@ constexpr std::array<GroupTitle, 18> kTitles = {{
     {Group::inspect, "inspect"},
     {Group::bench, "bench step"},
     {Group::explain, "explain"},
+    {Group::plan, "plan"},
     {Group::exporting, "export"},
     {Group::other, "Other packages' names"},
 }};
 
-constexpr std::array<Group, 17> kGroups = {
+constexpr std::array<Group, 18> kGroups = {
     Group::model,     Group::tuning,    Group::data,     Group::batch,   Group::schedule,
     Group::optimizer, Group::precision, Group::memory,   Group::device,  Group::evaluation,
     Group::logging,   Group::saving,    Group::generate, Group::inspect, Group::bench,
-    Group::explain,   Group::exporting};
+    Group::explain,   Group::plan,      Group::exporting};
 
 }  // namespace
 

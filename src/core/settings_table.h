@@ -33,6 +33,7 @@ enum class Group {
   inspect,
   bench,
   explain,
+  plan,
   exporting,
   other,  // names of other packages that do nothing here
 };

@@ -70,6 +70,13 @@ std::vector<Row> verb_rows() {
        .field = field(&Settings::explain, &ExplainSettings::kernels),
        .initial = "false",
        .sentence = "Prints which kernel each operation got, and why others refused."},
+      {.key = "details",
+       .group = Group::plan,
+       .field = field(&Settings::plan, &PlanSettings::details),
+       .initial = "false",
+       .sentence =
+           "Shows also the table of all bytes at the peak, each phase's and program's peak, "
+           "what each technique saves and costs, and what one layer keeps for backward."},
       {.key = "export_format",
        .group = Group::exporting,
        .field = field(&Settings::exporting, &ExportSettings::format),

@@ -1,6 +1,7 @@
 #include "core/text.h"
 
 #include <fmt/format.h>
+#include <utf8proc.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +17,21 @@ std::string lower(std::string_view text) {
   std::transform(result.begin(), result.end(), result.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return result;
+}
+
+/// The first character of a text that is not empty.
+struct Character {
+  std::size_t bytes;
+  int columns;
+};
+
+Character first_character(std::string_view text) {
+  utf8proc_int32_t code = -1;
+  const utf8proc_ssize_t bytes =
+      utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                       static_cast<utf8proc_ssize_t>(text.size()), &code);
+  if (bytes <= 0) return {1, 1};
+  return {static_cast<std::size_t>(bytes), utf8proc_charwidth(code)};
 }
 
 }  // namespace
@@ -56,6 +72,27 @@ std::optional<std::string_view> nearest(std::string_view name,
     }
   }
   return best;
+}
+
+int display_columns(std::string_view text) {
+  int columns = 0;
+  while (!text.empty()) {
+    const Character character = first_character(text);
+    columns += character.columns;
+    text.remove_prefix(character.bytes);
+  }
+  return columns;
+}
+
+std::string cut_to_columns(std::string_view text, int columns) {
+  std::size_t end = 0;
+  while (end < text.size()) {
+    const Character character = first_character(text.substr(end));
+    columns -= character.columns;
+    if (columns < 0) break;
+    end += character.bytes;
+  }
+  return std::string(text.substr(0, end));
 }
 
 std::string group_digits(std::int64_t number) {

@@ -18,6 +18,13 @@ std::int64_t edit_distance(std::string_view a, std::string_view b);
 std::optional<std::string_view> nearest(std::string_view name,
                                         std::span<const std::string_view> candidates);
 
+/// Columns that UTF-8 text takes on a terminal: two for wide characters (East Asian, emoji), none
+/// for marks that combine and for control characters; one for a byte that is no UTF-8.
+int display_columns(std::string_view text);
+
+/// The longest beginning of the text, in whole characters, that takes at most so many columns.
+std::string cut_to_columns(std::string_view text, int columns);
+
 /// Decimal digits in groups of three: 4,294,967,296.
 std::string group_digits(std::int64_t number);
 

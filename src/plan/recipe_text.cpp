@@ -5,6 +5,7 @@
 #include "passes/freeze.h"
 #include "passes/lora.h"
 #include "passes/quantize.h"
+#include "passes/recompute.h"
 
 namespace snug {
 
@@ -23,8 +24,10 @@ std::string describe_recipe(const Recipe& recipe) {
     type = precision.master_weights == MasterWeights::fp32 ? "bf16 + fp32 master"
                                                            : "bf16, stochastic rounding";
   }
+  const auto limit = limit_of(settings.recompute);
   const std::string policy =
-      find_setting("activation_checkpointing").row->field.print(recipe.settings);
+      limit ? binary_bytes(*limit)
+            : find_setting("activation_checkpointing").row->field.print(recipe.settings);
   std::string text = fmt::format("{}, {}, {} × {} rows of ≤ {}", describe_tuning(settings), type,
                                  recipe.accumulation, recipe.micro_rows,
                                  recipe.module->script.buckets.back().length);

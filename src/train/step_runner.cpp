@@ -72,6 +72,7 @@ StepOutcome StepRunner::train(const Dataset& data, std::span<const std::int64_t>
   slot_buckets_.clear();
   for (std::size_t slot = 0; slot < slots; ++slot) {
     slot_buckets_.push_back(bucket_for(data, slot_rows(rows, slot)));
+    outcome.padded += recipe_.micro_rows * lengths_[static_cast<std::size_t>(slot_buckets_.back())];
   }
   recipe_.module->script.expand(slot_buckets_, calls_);
   set_scalars(learning_rate, applied, outcome.labels, loss_scale);

@@ -17,6 +17,7 @@ struct StepOutcome {
   double loss_sum = 0;      ///< cross-entropies of all labels of the step
   std::int64_t labels = 0;  ///< tokens predicted
   std::int64_t tokens = 0;  ///< tokens read, padding not counted
+  std::int64_t padded = 0;  ///< tokens computed, padding counted
   double grad_norm = 0;     ///< before clipping
   bool finite = true;       ///< loss and gradients
   bool overflowed = false;  ///< gradients are not finite

@@ -161,7 +161,6 @@ TrainResult Trainer::run() {
     if (schedule_->evaluates_at(at_.trainer.global_step)) evaluate();
     if (schedule_->saves_at(at_.trainer.global_step) || result_.signal != 0) saver_->save(at_);
   }
-  progress_->finish();
   if (result_.signal == 0) saver_->save_model(at_.trainer);
   result_.steps = at_.trainer.global_step;
   result_.planned_peak_bytes = recipe_->plan.arena(Space::device).bytes;
@@ -169,6 +168,7 @@ TrainResult Trainer::run() {
   const PlayedPart played = played_part(*recipe_, *executor_);
   result_.played_peak_bytes = played.peak_bytes;
   result_.absent_lengths = played.absent_lengths;
+  if (!recipe_->plan.target.card.present()) result_.needed_bytes = recipe_->needed_bytes;
   result_.peak_rss_bytes = peak_resident_bytes();
   result_.output_dir = folder_->path();
   print_end(result_);
@@ -177,7 +177,6 @@ TrainResult Trainer::run() {
 
 void Trainer::print_remarks() {
   for (const std::string& remark : executor_->remarks()) {
-    progress_->finish();
     talk_.out << "warning: " << remark << "\n";
   }
 }
@@ -202,7 +201,6 @@ void Trainer::after_step(const StepOutcome& outcome, double learning_rate, doubl
   const bool overflowed = at_.loss_scale && outcome.overflowed;
   if (overflowed) {
     const double scale = at_.loss_scale->scale();
-    progress_->finish();
     talk_.out << fmt::format(
         "step {}: the gradients overflowed at a loss scale of {}; the update was skipped\n",
         at_.trainer.global_step + 1, scale);
@@ -216,7 +214,6 @@ void Trainer::after_step(const StepOutcome& outcome, double learning_rate, doubl
                     outcome.applied ? "the tensors of such gradients were left as they were"
                                     : "the update was not applied");
     if (settings_.run.nan_policy == NanPolicy::stop || skipped_in_a_row_ > kMostSkipped) {
-      progress_->finish();
       user_error(
           "{}. The last good checkpoint stays. Lower learning_rate, look at the data of this "
           "step, or set nan_policy=skip.",
@@ -238,6 +235,7 @@ void Trainer::after_step(const StepOutcome& outcome, double learning_rate, doubl
   result_.seconds += seconds;
   ++steps_timed_;
   result_.tokens += outcome.tokens;
+  result_.padded_tokens += outcome.padded;
   if (result_.first_loss == 0) result_.first_loss = outcome.loss();
   result_.last_loss = outcome.loss();
   loss_since_log_ += outcome.loss();
@@ -282,7 +280,6 @@ void Trainer::evaluate() {
                    {"epoch", at_.trainer.epoch},
                    {"eval_loss", outcome.loss()},
                    {"eval_runtime", seconds}});
-  progress_->finish();
   talk_.out << fmt::format("step {}/{} · eval_loss {:.4f} · {} rows\n", at_.trainer.global_step,
                            at_.trainer.max_steps, outcome.loss(), data_.eval.size());
 }

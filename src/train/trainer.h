@@ -26,12 +26,15 @@ struct TrainResult {
   double eval_loss = 0;  ///< of the last evaluation; 0 without one
   double seconds = 0;    ///< of the steps alone
   std::int64_t tokens = 0;
+  std::int64_t padded_tokens = 0;  ///< the same with padding
   std::int64_t planned_peak_bytes = 0;
   std::int64_t used_peak_bytes = 0;
   /// Of the programs that were played, by the plan; less than planned_peak_bytes where no batch
   /// came of a length (absent_lengths) that needs more.
   std::int64_t played_peak_bytes = 0;
   std::vector<std::int64_t> absent_lengths;
+  /// What the process was planned to need, the arena included; 0 where the arena is a card's.
+  std::int64_t needed_bytes = 0;
   std::int64_t peak_rss_bytes = 0;
   std::filesystem::path output_dir;
   int signal = 0;  ///< that stopped it after a finished, saved step; else 0
@@ -39,6 +42,9 @@ struct TrainResult {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
   }
 };
+
+/// `arena 19.09 MiB planned, 19.09 MiB used · process 57.05 MiB planned, 54.34 MiB at most`
+std::string describe_memory(const TrainResult& result);
 
 class Trainer {
  public:

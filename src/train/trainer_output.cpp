@@ -6,6 +6,7 @@
 #include "data/packing.h"
 #include "model/config.h"
 #include "passes/optimizer.h"
+#include "plan/notes.h"
 #include "plan/recipe_text.h"
 #include "plan/report.h"
 #include "train/trainer.h"
@@ -25,21 +26,23 @@ std::string asked_quantization(const Settings& settings) {
 
 }  // namespace
 
+std::string describe_memory(const TrainResult& result) {
+  const std::string planned = result.needed_bytes == 0
+                                  ? std::string()
+                                  : fmt::format("{} planned, ", binary_bytes(result.needed_bytes));
+  return fmt::format("arena {} planned, {} used · process {}{} at most",
+                     binary_bytes(result.planned_peak_bytes), binary_bytes(result.used_peak_bytes),
+                     planned, binary_bytes(result.peak_rss_bytes));
+}
+
 void Trainer::print_header() const {
   const Target& target = recipe_->plan.target;
   const DatasetCounts& rows = data_.train.counts();
-  std::int64_t parameters = 0;
-  std::int64_t trainable = 0;
-  for (const Parameter& p : recipe_->module->parameters) {
-    parameters += p.type.shape.elements();
-    if (p.trainable) trainable += p.type.shape.elements();
-  }
   std::ostream& out = talk_.out;
   out << fmt::format("snug {} · {} ({}), {} threads · {}\n", SNUG_VERSION, target.backend,
                      name_of(target.isa), target.threads, target.libraries);
-  out << fmt::format("model: {} ({}) · {} parameters, {} trainable\n", model_.name,
-                     name_of(model_.config.family), group_digits(parameters),
-                     group_digits(trainable));
+  out << fmt::format("model: {} ({}) · {}\n", model_.name, name_of(model_.config.family),
+                     describe_parameters(count_parameters(recipe_->module->parameters)));
   out << fmt::format(
       "data: {} rows · {} tokens, {} trained · longest {} · {} cut at {} · {} dropped\n",
       group_digits(rows.rows), group_digits(rows.tokens), group_digits(rows.trained_tokens),
@@ -67,11 +70,14 @@ void Trainer::print_end(const TrainResult& result) const {
     out << fmt::format("stopped by signal {} after step {}; saved in {}\n", result.signal,
                        result.steps, folder_->path().string());
   }
-  out << fmt::format("loss {:.4f} → {:.4f} · {} · {:.0f} tokens/s\n", result.first_loss,
-                     result.last_loss, format_duration(result.seconds), result.tokens_per_second());
-  out << fmt::format("memory: planned {} · used {} · process at most {}\n",
-                     binary_bytes(result.planned_peak_bytes), binary_bytes(result.used_peak_bytes),
-                     binary_bytes(result.peak_rss_bytes));
+  const std::int64_t padding = result.padded_tokens - result.tokens;
+  out << fmt::format(
+      "loss {:.4f} → {:.4f} · {} · {:.0f} tokens/s · {:.1f} % padding\n", result.first_loss,
+      result.last_loss, format_duration(result.seconds), result.tokens_per_second(),
+      result.padded_tokens == 0
+          ? 0.0
+          : 100 * static_cast<double>(padding) / static_cast<double>(result.padded_tokens));
+  out << fmt::format("memory: {}\n", describe_memory(result));
   if (result.played_peak_bytes < result.planned_peak_bytes) {
     out << fmt::format("  the rest is for batches padded to {} tokens, of which none came\n",
                        fmt::join(result.absent_lengths, ", "));

@@ -151,7 +151,7 @@ TEST(Help, ExplainsVerbsKeysAndTheirAliases) {
 
 TEST(Help, WrapsToTheTerminalAndIsPlainElsewhere) {
   for (const int width : {40, 80, 120}) {
-    std::istringstream lines(help_for("settings", verbs(), Terminal{true, false, width}));
+    std::istringstream lines(help_for("settings", verbs(), Terminal{.width = width}));
     for (std::string line; std::getline(lines, line);) {
       std::istringstream words(line);
       int count = 0;
@@ -162,7 +162,7 @@ TEST(Help, WrapsToTheTerminalAndIsPlainElsewhere) {
   }
   EXPECT_EQ(wrapped("one two three", 2, 9), "  one two\n  three\n");
   EXPECT_EQ(wrapped("", 2, 9), "");
-  EXPECT_EQ((Terminal{true, true, 80}.bold("x")), "\x1b[1mx\x1b[0m");
+  EXPECT_EQ((Terminal{.color = true}.bold("x")), "\x1b[1mx\x1b[0m");
   EXPECT_EQ(snug({"help", "settings"}).out.find('\x1b'), std::string::npos);
 }
 

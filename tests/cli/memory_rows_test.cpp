@@ -10,8 +10,8 @@
 #include "core/settings_load.h"
 #include "model/shapes.h"
 #include "passes/recompute.h"
+#include "plan/notes.h"
 #include "plan/recipe.h"
-#include "plan/report.h"
 
 namespace snug {
 namespace {
@@ -50,16 +50,12 @@ Recipe planned(const json& row) {
                         nullptr);
 }
 
-/// Bytes of a layer's forward values where most is alive in the step.
-std::int64_t saved_by_layer(const Recipe& recipe, std::int32_t step, int layer) {
-  const MemoryReport report = make_report(recipe.plan);
-  const SpaceReport* space =
-      MemoryReport::find(report.programs[static_cast<std::size_t>(step)], Space::device);
-  std::int64_t bytes = 0;
-  for (const AliveValue& value : space->alive) {
-    if (value.role == Role::activation && value.layer == layer) bytes += value.bytes;
+/// Bytes that a layer keeps for backward.
+std::int64_t saved_by_layer(const Recipe& recipe, int layer) {
+  for (const SavedLayer& row : saved_for_backward(recipe.plan, micro_program(recipe))) {
+    if (row.layer == layer) return row.bytes;
   }
-  return bytes;
+  return 0;
 }
 
 class MemoryRow : public testing::TestWithParam<std::size_t> {};
@@ -70,7 +66,7 @@ TEST_P(MemoryRow, IsPlannedAsRecordedAndWithinItsBounds) {
   const Recipe recipe = planned(row);
   const std::int32_t step = recipe.module->script.buckets.back().whole_step;
   const std::int64_t bytes = row.contains("layer")
-                                 ? saved_by_layer(recipe, step, row.at("layer").get<int>())
+                                 ? saved_by_layer(recipe, row.at("layer").get<int>())
                                  : recipe.plan.arena(Space::device).bytes;
   EXPECT_EQ(bytes, row.at("bytes").get<std::int64_t>());
   const std::int64_t bound = row.value("at_most", bytes);

@@ -27,6 +27,19 @@ TEST(Text, NearestFindsTheLikelySpellingAndNothingElse) {
   EXPECT_FALSE(nearest("x", {}));
 }
 
+TEST(Text, CountsTheColumnsOfATerminal) {
+  EXPECT_EQ(display_columns(""), 0);
+  EXPECT_EQ(display_columns("a · b"), 5);
+  EXPECT_EQ(display_columns("日本"), 4);
+  EXPECT_EQ(display_columns("e\u0301"), 1) << "a mark that combines";
+  EXPECT_EQ(display_columns("\xff\xfe"), 2) << "no UTF-8";
+  EXPECT_EQ(cut_to_columns("a · b", 3), "a ·");
+  EXPECT_EQ(cut_to_columns("日本", 3), "日");
+  EXPECT_EQ(cut_to_columns("e\u0301x", 1), "e\u0301");
+  EXPECT_EQ(cut_to_columns("abc", 0), "");
+  EXPECT_EQ(cut_to_columns("abc", 9), "abc");
+}
+
 TEST(Text, NumbersReadAsPeopleWriteThem) {
   EXPECT_EQ(group_digits(0), "0");
   EXPECT_EQ(group_digits(999), "999");

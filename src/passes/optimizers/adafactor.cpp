@@ -74,13 +74,14 @@ void torch_scalars(const OptimizerSettings& settings, double learning_rate, doub
 std::span<const OptimizerRule> adafactor_rules() {
   static constexpr std::array kRules{
       OptimizerRule{.name = Optimizer::adafactor,
-                    .note = "Adafactor as transformers' Trainer runs it",
+                    .note = "Adafactor as transformers' Trainer runs it; it can be unstable at the "
+                            "start, so warm up; transformers advises a learning rate near 1e-3",
                     .update = update_transformers,
                     .scalars = transformers_scalars,
                     .arguments = kArguments},
       OptimizerRule{.name = Optimizer::adafactor_torch,
                     .note = "Adafactor as torch.optim.Adafactor: steps are relative to the "
-                            "parameters' size",
+                            "parameters' size; its own default of learning_rate is 1e-2",
                     .update = update_torch,
                     .scalars = torch_scalars,
                     .arguments = kArguments}};

@@ -1,0 +1,25 @@
+#pragma once
+// What `snug plan` prints for people.
+
+#include <ostream>
+
+#include "cli/plan_request.h"
+#include "plan/recipe.h"
+#include "plan/report.h"
+
+namespace snug {
+
+/// FLOPs that backward spends on computing a micro-batch's values again.
+struct Recomputed {
+  std::int64_t flops = 0;
+  double forwards = 0;  ///< as a share of one forward
+  double steps = 0;     ///< as a share of the rest of the step
+};
+Recomputed recomputed_of(const Recipe& recipe);
+
+/// The verdict, six lines, notes; with `details` all the rest. On a misfit what would fit, and
+/// where the run could start as it is the command that starts it.
+void print_plan(const Settings& settings, const PlannedRun& run, const Recipe& recipe,
+                const MemoryReport& report, std::ostream& out);
+
+}  // namespace snug
