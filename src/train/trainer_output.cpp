@@ -1,7 +1,8 @@
 // What a run prints before and after its steps.
 
+#include <set>
+
 #include "core/settings_load.h"
-#include "core/settings_table.h"
 #include "core/text.h"
 #include "data/packing.h"
 #include "model/config.h"
@@ -14,14 +15,17 @@
 namespace snug {
 namespace {
 
-/// How the base of the adapters was asked to be quantised: an adapter's folder does not say it.
-std::string asked_quantization(const Settings& settings) {
-  std::string text;
-  for (const char* key : {"load_in_4bit", "load_in_8bit", "bnb_4bit_use_double_quant"}) {
-    if (!settings.is_set(key)) continue;
-    text += fmt::format(" {}={}", key, find_setting(key).row->field.print(settings));
-  }
-  return text;
+/// A command on the trained model in `folder`, with these keys as the run had them, and how the
+/// base of adapters was asked to be quantised: an adapter's folder does not say it.
+std::string command_on(const std::string& folder, std::string_view verb, const Settings& settings,
+                       std::set<std::string_view> keys) {
+  keys.merge(
+      std::set<std::string_view>{"load_in_4bit", "load_in_8bit", "bnb_4bit_use_double_quant"});
+  Settings shown = settings;
+  std::erase_if(shown.origins, [&](const auto& origin) { return !keys.contains(origin.first); });
+  shown.model.name_or_path = folder;
+  shown.origins["model_name_or_path"] = {};
+  return repro_line(verb, shown);
 }
 
 }  // namespace
@@ -84,11 +88,10 @@ void Trainer::print_end(const TrainResult& result) const {
   }
   const std::string folder = result.output_dir.string();
   if (result.signal == 0) {
-    const std::string base = asked_quantization(settings_);
-    out << fmt::format("model: {}\n  snug generate model={}{} prompt=\"...\"\n", folder, folder,
-                       base);
-    if (data_.eval.size() > 0) {
-      out << fmt::format("  snug eval model={}{} data=...\n", folder, base);
+    out << fmt::format("model: {}\n  {} prompt=\"...\"\n", folder,
+                       command_on(folder, "generate", settings_, {}));
+    if (settings_.is_set("eval_file")) {
+      out << fmt::format("  {}\n", command_on(folder, "eval", settings_, {"eval_file"}));
     }
   }
   out << fmt::format("  snug train {}/config.yaml output_dir={} resume_from_checkpoint=true\n",
