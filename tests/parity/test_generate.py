@@ -148,8 +148,25 @@ def test_inspect_sums_up_a_model(tool, demo):
     assert said["stop_tokens"] == [1]
 
 
+def check_demo_talk(talk, said):
+    """Plan, the trainer's end and the summary name the same figures."""
+    def mebibytes(key):
+        return f"{said[key] / 2**20:.2f} MiB"
+
+    arena, needed, plain = map(mebibytes, ("planned_peak_bytes", "needed_bytes", "plain_peak_bytes"))
+    outside = f"outside it {(said['needed_bytes'] - said['planned_peak_bytes']) / 2**20:.2f} MiB"
+    assert f"  needs {needed} (arena {arena}, {outside}): fits " in talk
+    assert f"plain training needs {mebibytes('plain_needed_bytes')} (arena {plain}, {outside}): does not fit " in talk
+    assert f"\nfits: {needed.split()[0]} of " in talk
+    assert talk.count(f"arena {arena} planned, {arena} used · process {needed} planned, ") == 2
+    assert f"plain training: arena {plain}, " in talk
+
+
 def test_the_demo_learns_within_its_budget(tool, tmp_path):
-    said = json.loads(run(tool("snug"), "demo", f"output_dir={tmp_path / 'demo'}", "--json"))
+    finished = subprocess.run([str(tool("snug")), "demo", f"output_dir={tmp_path / 'demo'}", "--json"],
+                              capture_output=True, text=True, check=True)
+    said = json.loads(finished.stdout)
+    check_demo_talk(finished.stderr, said)
     assert said["right_after"] >= 0.9 * said["questions"] > said["right_before"]
     assert said["planned_peak_bytes"] == said["used_peak_bytes"] < said["plain_peak_bytes"]
     assert said["needed_bytes"] <= said["budget_bytes"] < said["plain_needed_bytes"]
