@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "ir/op.h"
+#include "ir/storage_roots.h"
 
 namespace snug {
 namespace {
@@ -30,7 +31,7 @@ class Groups {
     }
     for (std::size_t v = 0; v < leader_.size(); ++v) {
       const ValueId base = graph.value(static_cast<ValueId>(v)).base;
-      if (exists(base)) join(at(graph.root(base)), v);
+      if (exists(base)) join(at(base), v);
     }
   }
 
@@ -153,6 +154,7 @@ Liveness analyse_liveness(const Graph& graph) {
   Groups groups(graph);
   const auto end = static_cast<std::int32_t>(graph.nodes.size());
   const std::vector<std::int32_t> producers = graph.producers();
+  const std::vector<ValueId> roots = storage_roots(graph);
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
     const auto position = static_cast<std::int32_t>(n);
     for (const auto* operands : {&graph.nodes[n].inputs, &graph.nodes[n].outputs}) {
@@ -161,7 +163,7 @@ Liveness analyse_liveness(const Graph& graph) {
       }
     }
     for (const ValueId id : graph.nodes[n].inputs) {
-      if (exists(id) && producers[at(graph.root(id))] < 0) groups.touch(id, -1, position);
+      if (exists(id) && producers[at(roots[at(id)])] < 0) groups.touch(id, -1, position);
     }
   }
   for (const ValueId id : graph.outputs) groups.touch(id, producers[at(id)], end);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ir/op.h"
+#include "ir/storage_roots.h"
 
 namespace snug {
 namespace {
@@ -23,8 +24,8 @@ class Verifier {
       check_spaces(node);
       check_aliases(node);
     }
-    check_versions();
     for (std::int64_t v = 0; v < graph_.value_count(); ++v) check_view(static_cast<ValueId>(v));
+    check_versions();
     for (const ValueId id : graph_.outputs)
       check(in_range(id), "graph '{}': output of no value", graph_.name());
   }
@@ -131,18 +132,19 @@ class Verifier {
   /// A state is overwritten when a version of it is written: from then on only the version counts.
   void check_versions() const {
     std::vector<ValueId> newest(producers_.size(), kNoValue);
+    const std::vector<ValueId> roots = storage_roots(graph_);
     for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
       const Node& node = graph_.nodes[n];
       for (const ValueId id : node.inputs) {
         if (!exists(id)) continue;
         const ValueId state = state_of(id);
-        const ValueId latest = newest[at(graph_.root(id))];
+        const ValueId latest = newest[at(roots[at(id)])];
         check(!exists(latest) || latest == state, "{}: reads %{} after %{} has overwritten it",
               describe(node), graph_.value(id).name,
               Late{[&] { return graph_.value(latest).name; }});
       }
       for (const ValueId id : node.outputs) {
-        if (exists(id) && is_version(id)) newest[at(graph_.root(id))] = id;
+        if (exists(id) && is_version(id)) newest[at(roots[at(id)])] = id;
       }
     }
   }

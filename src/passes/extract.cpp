@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ir/storage_roots.h"
+
 namespace snug {
 namespace {
 
@@ -12,7 +14,8 @@ class Extraction {
   Extraction(const Graph& source, std::string name)
       : source_(source),
         result_(std::move(name)),
-        mapped_(static_cast<std::size_t>(source.value_count()), kNoValue) {}
+        mapped_(static_cast<std::size_t>(source.value_count()), kNoValue),
+        roots_(storage_roots(source)) {}
 
   Graph run(const std::function<bool(const Node&)>& wanted) {
     std::vector<bool> made_here(mapped_.size(), false);
@@ -50,7 +53,7 @@ class Extraction {
   /// A value made elsewhere: from then on it goes by its root.
   ValueId outside(ValueId id) {
     if (exists(mapped_[at(id)])) return mapped_[at(id)];
-    const ValueId root = source_.root(id);
+    const ValueId root = roots_[at(id)];
     const ValueId known = result_.find(source_.value(root).name);
     if (exists(known)) return mapped_[at(id)] = known;
     check(source_.value(id).type == source_.value(root).type,
@@ -77,6 +80,7 @@ class Extraction {
   const Graph& source_;
   Graph result_;
   std::vector<ValueId> mapped_;
+  std::vector<ValueId> roots_;
 };
 
 }  // namespace

@@ -88,7 +88,6 @@ class Choice {
 };
 
 Graph run(Graph graph, const FreezeOptions& options, bool by_layer) {
-  if (!by_layer && options.unfrozen.empty()) return graph;
   Choice choice(graph, options);
   choice.by_pattern();
   if (by_layer) choice.by_layer();
@@ -104,13 +103,15 @@ std::string describe_unfrozen(const FreezeOptions& options) {
 }
 
 Pass freeze_pass(const FreezeOptions& options, bool by_layer) {
-  return {
+  Pass pass{
       .name = "freeze",
       .needs = {},
       .gives = {},
       .breaks = {},
       .equality = Equality::changed,
       .run = [options, by_layer](Graph graph) { return run(std::move(graph), options, by_layer); }};
+  if (!by_layer && options.unfrozen.empty()) pass.run = nullptr;
+  return pass;
 }
 
 }  // namespace snug

@@ -206,7 +206,6 @@ std::int64_t rows_of_tile(std::int64_t rows, std::int64_t count) {
 }
 
 Graph run(Graph graph, std::int64_t count, std::int64_t seed) {
-  if (count <= 1) return graph;
   std::vector<RowBlock> blocks;
   const Layers layers(graph);
   for (const Run& run : runs_of(graph)) {
@@ -225,14 +224,16 @@ Graph run(Graph graph, std::int64_t count, std::int64_t seed) {
 }  // namespace
 
 Pass mlp_chunks_pass(const MlpChunkOptions& options, std::int64_t seed) {
-  return {.name = "mlp_chunks",
-          .needs = {facts::kTyped},
-          .gives = {},
-          .breaks = {},
-          .equality = options.count > 1 ? Equality::reordered : Equality::exact,
-          .run = [count = options.count, seed](Graph graph) {
-            return run(std::move(graph), count, seed);
-          }};
+  Pass pass{.name = "mlp_chunks",
+            .needs = {facts::kTyped},
+            .gives = {},
+            .breaks = {},
+            .equality = options.count > 1 ? Equality::reordered : Equality::exact,
+            .run = [count = options.count, seed](Graph graph) {
+              return run(std::move(graph), count, seed);
+            }};
+  if (options.count <= 1) pass.run = nullptr;
+  return pass;
 }
 
 }  // namespace snug

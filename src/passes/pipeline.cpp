@@ -21,7 +21,7 @@ namespace {
 
 /// The pass, or nothing done under its name.
 Pass when(bool wanted, Pass pass) {
-  if (!wanted) pass.run = [](Graph graph) { return graph; };
+  if (!wanted) pass.run = nullptr;
   return pass;
 }
 
@@ -99,6 +99,12 @@ Graph evaluation_program(const Graph& graph, std::int64_t length) {
   return extract_program(graph, fmt::format("eval.{}", length), in_step);
 }
 
+/// Whether what the pass adds belongs to the update and init, of which a step with micro-batches
+/// has one of each.
+bool adds_updates_only(const Pass& pass) {
+  return pass.name == "optimizer" || pass.name == "loss_scale";
+}
+
 class StepCompiler {
  public:
   StepCompiler(const ModelConfig& config, const StepRequest& request, const Settings& settings,
@@ -118,7 +124,11 @@ class StepCompiler {
     StepScript::Bucket bucket{.rows = request_.rows, .length = length};
     const Graph loss = build_loss(config_, batch, request_.rope_positions);
     std::vector<Pass> passes = training_passes(settings_);
-    if (request_.accumulate) passes.push_back(open_accumulation_pass());
+    if (request_.accumulate) {
+      // One update serves all buckets: the longest's.
+      if (!longest) std::erase_if(passes, adds_updates_only);
+      passes.push_back(open_accumulation_pass());
+    }
     const Graph step = run_passes(loss, passes, longest ? trace_ : nullptr);
     if (request_.accumulate) {
       Graph micro = extract_program(step, fmt::format("micro.{}.first", length), in_micro);

@@ -132,7 +132,6 @@ void refuse_training(Graph& graph, const QuantizationOptions& options) {
 }
 
 Graph run(Graph graph, const QuantizationOptions& options) {
-  if (!quantizes(options)) return graph;
   if (options.load_in_4bit && options.load_in_8bit) {
     user_error("load_in_4bit and load_in_8bit are both true. Keep one.");
   }
@@ -192,12 +191,14 @@ QuantizationOptions quantization_of(const StoredQuantization& stored) {
 }
 
 Pass quantize_pass(const QuantizationOptions& options) {
-  return {.name = "quantize",
-          .needs = {facts::kTyped},
-          .gives = {},
-          .breaks = {},
-          .equality = quantizes(options) ? Equality::changed : Equality::exact,
-          .run = [options](Graph graph) { return run(std::move(graph), options); }};
+  Pass pass{.name = "quantize",
+            .needs = {facts::kTyped},
+            .gives = {},
+            .breaks = {},
+            .equality = quantizes(options) ? Equality::changed : Equality::exact,
+            .run = [options](Graph graph) { return run(std::move(graph), options); }};
+  if (!quantizes(options)) pass.run = nullptr;
+  return pass;
 }
 
 }  // namespace snug

@@ -91,7 +91,6 @@ class KeepRule {
 };
 
 Graph run(Graph graph, const RecomputeOptions& options) {
-  if (options.policy == RecomputeOptions::Policy::off) return graph;
   const Kept kept = options.policy == RecomputeOptions::Policy::limit
                         ? kept_under_limit(graph, options.number)
                         : Kept{KeepRule(graph, options).kept(), in_segments(options)};
@@ -101,12 +100,14 @@ Graph run(Graph graph, const RecomputeOptions& options) {
 }  // namespace
 
 Pass recompute_pass(const RecomputeOptions& options) {
-  return {.name = "recompute",
-          .needs = {facts::kDifferentiated},
-          .gives = {facts::kRecomputed},
-          .breaks = {},
-          .equality = Equality::exact,
-          .run = [options](Graph graph) { return run(std::move(graph), options); }};
+  Pass pass{.name = "recompute",
+            .needs = {facts::kDifferentiated},
+            .gives = {facts::kRecomputed},
+            .breaks = {},
+            .equality = Equality::exact,
+            .run = [options](Graph graph) { return run(std::move(graph), options); }};
+  if (options.policy == RecomputeOptions::Policy::off) pass.run = nullptr;
+  return pass;
 }
 
 bool is_automatic(const RecomputeOptions& options) {

@@ -4,6 +4,7 @@
 #include <limits>
 #include <optional>
 
+#include "ir/storage_roots.h"
 #include "plan/placement.h"
 #include "plan/timeline.h"
 #include "plan/verify_plan.h"
@@ -234,6 +235,7 @@ class Planner {
 
   void set_operand_offsets(std::size_t p) {
     ProgramPlan& program = plan_.programs[p];
+    const std::vector<std::int64_t> within = storage_offsets(module_.programs[p].graph);
     for (PlannedOperand& operand : program.operands) {
       if (!exists(operand.value)) continue;
       const std::int32_t storage = program.storage_of[at(operand.value)];
@@ -241,9 +243,17 @@ class Planner {
         operand.value = kNoValue;
         continue;
       }
-      const Location place = plan_.location(static_cast<std::int32_t>(p), operand.value);
-      operand.space = place.space;
-      operand.offset = place.offset;
+      const auto place = [&](Space space, std::int64_t offset) {
+        operand.space = space;
+        operand.offset = offset + within[at(operand.value)];
+      };
+      if (storage < 0) {
+        const Root& root = plan_.roots[static_cast<std::size_t>(-2 - storage)];
+        place(root.space, root.offset);
+      } else {
+        const Storage& local = program.storages[static_cast<std::size_t>(storage)];
+        place(local.space, local.offset);
+      }
     }
   }
 

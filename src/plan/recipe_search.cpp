@@ -101,9 +101,25 @@ class RecipeSearch {
         kernels_(kernels),
         trace_(trace),
         rows_(resolve_batch(request.settings).rows),
-        micros_(micro_candidates(request)) {}
+        micros_(micro_candidates(request)),
+        longest_(request) {
+    longest_.lengths = {request.lengths.back()};
+  }
 
+  /// Candidates are judged by the longest bucket, which mostly needs most, the one that is chosen
+  /// by all.
   Recipe run() {
+    const bool open = micros_.size() > 1 || is_automatic(request_.settings.recompute);
+    by_all_ = request_.lengths.size() == 1 || !open;
+    Recipe chosen = search();
+    if (by_all_) return chosen;
+    by_all_ = true;
+    Recipe whole = plan_with(chosen.settings, chosen.micro_rows);
+    return whole.fits || !chosen.fits ? std::move(whole) : search();
+  }
+
+ private:
+  Recipe search() {
     if (!is_automatic(request_.settings.recompute)) return search_micros();
     // The largest micro-batch with nothing recomputed is the fastest there is: mostly it fits.
     RecipeRequest plain = request_;
@@ -117,12 +133,15 @@ class RecipeSearch {
     if (!least.fits)
       return least.needed_bytes < best.needed_bytes ? std::move(least) : std::move(best);
     room_ = request_.budget_bytes - (least.needed_bytes - smallest.bytes(0));
-    return search_choices(std::move(least));
+    return search_choices(std::move(least), std::move(smallest));
   }
 
- private:
-  Recipe plan(const RecipeRequest& request, std::int64_t micro) {
-    return compile_recipe(request, request.settings, micro, kernels_, trace_);
+  Recipe plan_with(const Settings& settings, std::int64_t micro) const {
+    if (!by_all_) return compile_recipe(longest_, settings, micro, kernels_, nullptr);
+    return compile_recipe(request_, settings, micro, kernels_, trace_);
+  }
+  Recipe plan(const RecipeRequest& request, std::int64_t micro) const {
+    return plan_with(request.settings, micro);
   }
 
   /// What is recomputed is given: of the micro-batches that fit, the fastest.
@@ -153,10 +172,11 @@ class RecipeSearch {
   }
 
   /// Both are open: from the estimates, the fastest first, until a plan fits.
-  Recipe search_choices(Recipe least) {
+  Recipe search_choices(Recipe least, Option smallest) {
     std::vector<Option> options;
     for (const std::int64_t micro : micros_) {
-      Option option(request_, rows_, micro);
+      Option option =
+          micro == smallest.micro() ? std::move(smallest) : Option(request_, rows_, micro);
       if (!option.choose(room_)) continue;
       options.push_back(std::move(option));
       if (options.back().keeps_all()) break;  // a smaller micro-batch would spare nothing
@@ -192,6 +212,8 @@ class RecipeSearch {
   PipelineTrace* trace_;
   std::int64_t rows_;
   std::vector<std::int64_t> micros_;
+  RecipeRequest longest_;
+  bool by_all_ = false;    ///< plans have all buckets
   std::int64_t room_ = 0;  ///< of the budget, for what estimates count
 };
 

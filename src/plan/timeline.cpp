@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "ir/op.h"
+#include "ir/storage_roots.h"
 
 namespace snug {
 namespace {
@@ -79,6 +80,7 @@ std::vector<Touch> touches(const Graph& graph, const Liveness& live) {
     t.first = std::min(t.first, instant);
     t.last = std::max(t.last, instant);
   };
+  const std::vector<ValueId> roots = storage_roots(graph);
   std::vector<bool> produced(live.interval_of.size(), false);
   std::vector<ValueId> copied(live.interval_of.size(), kNoValue);  // by token
   for (std::int32_t n = 0; n < count; ++n) {
@@ -86,7 +88,7 @@ std::vector<Touch> touches(const Graph& graph, const Liveness& live) {
     for (const ValueId id : node.inputs) {
       if (!exists(id)) continue;
       touch(id, n);
-      if (!produced[static_cast<std::size_t>(graph.root(id))]) touch(id, -1);
+      if (!produced[static_cast<std::size_t>(roots[static_cast<std::size_t>(id)])]) touch(id, -1);
     }
     for (const ValueId id : node.outputs) {
       if (!exists(id)) continue;

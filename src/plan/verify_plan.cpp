@@ -22,6 +22,29 @@ struct Content {
 };
 
 std::size_t at(Lane lane) { return static_cast<std::size_t>(lane); }
+std::size_t at(Space space) { return static_cast<std::size_t>(space); }
+
+/// What every program finds and leaves: values of the run, by address.
+using Lasting = std::array<std::vector<AddressMap<Content>::Piece>, kSpaces>;
+
+Lasting lasting_of(const Plan& plan) {
+  Lasting lasting;
+  for (std::size_t r = 0; r < plan.roots.size(); ++r) {
+    const Root& root = plan.roots[r];
+    if (root.scope != Scope::run || root.bytes == 0) continue;
+    lasting[at(root.space)].push_back(
+        {root.offset, root.offset + root.bytes, {.owner = -2 - static_cast<std::int32_t>(r)}});
+  }
+  for (auto& pieces : lasting) {
+    std::sort(pieces.begin(), pieces.end(),
+              [](const auto& a, const auto& b) { return a.low < b.low; });
+    for (std::size_t i = 1; i < pieces.size(); ++i) {
+      check(pieces[i - 1].high <= pieces[i].low, "two values of the run overlap at {}",
+            pieces[i].low);
+    }
+  }
+  return lasting;
+}
 
 class ProgramVerifier {
   auto owner_name(std::int32_t owner) const {
@@ -41,13 +64,16 @@ class ProgramVerifier {
   }
 
  public:
-  ProgramVerifier(const Plan& plan, std::int32_t index)
+  ProgramVerifier(const Plan& plan, const Lasting& lasting, std::int32_t index)
       : plan_(plan),
         name_(plan.module->programs[static_cast<std::size_t>(index)].name),
         graph_(plan.graph(index)),
         program_(plan.program(index)),
         known_(program_.instructions.size(), kNever) {
     lanes_.fill(kNever);
+    for (std::size_t space = 0; space < kSpaces; ++space) {
+      contents_[space] = AddressMap<Content>(lasting[space]);
+    }
   }
 
   void run() {
@@ -71,10 +97,16 @@ class ProgramVerifier {
                         name_, owner_name(content.owner), owner_name(owner));
                 });
               });
+    for (const AddressMap<Content>& contents : contents_) {
+      contents.each_begun([&](const Content& now, const Content& began) {
+        check(now.owner == began.owner, "program '{}' leaves '{}' where '{}' must survive", name_,
+              owner_name(now.owner), owner_name(began.owner));
+      });
+    }
   }
 
  private:
-  AddressMap<Content>& map(Space space) { return contents_[static_cast<std::size_t>(space)]; }
+  AddressMap<Content>& map(Space space) { return contents_[at(space)]; }
 
   void check_storages() {
     for (const Storage& storage : program_.storages) {
@@ -96,13 +128,14 @@ class ProgramVerifier {
           name_, name, offset);
   }
 
-  /// Storage alive before the program (instant -1) or after it (instant node count).
+  /// Storage alive before the program (instant -1) or after it (instant node count), but what lasts
+  /// through the run.
   template <class Visit>
   void each_held(std::int32_t instant, Visit&& visit) {
     const std::int32_t now = program_.start + 1 + instant;
     for (std::size_t r = 0; r < plan_.roots.size(); ++r) {
       const Root& root = plan_.roots[r];
-      if (root.begin > now || root.end < now) continue;
+      if (root.scope == Scope::run || root.begin > now || root.end < now) continue;
       visit(root.space, root.offset, root.bytes, -2 - static_cast<std::int32_t>(r));
     }
     for (std::size_t s = 0; s < program_.storages.size(); ++s) {
@@ -195,8 +228,9 @@ void verify_plan(const Plan& plan) {
     check(root.offset % plan.target.alignment(root.space) == 0, "'{}' at {} is not aligned",
           root.name, root.offset);
   }
+  const Lasting lasting = lasting_of(plan);
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
-    ProgramVerifier(plan, static_cast<std::int32_t>(p)).run();
+    ProgramVerifier(plan, lasting, static_cast<std::int32_t>(p)).run();
   }
 }
 

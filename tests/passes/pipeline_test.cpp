@@ -93,6 +93,32 @@ TEST(Pipeline, AnIllegalGraphNamesThePassThatLeftIt) {
   EXPECT_THAT(error_of(small_loss(), {nothing("careful"), careless}), HasSubstr("'careless'"));
 }
 
+TEST(Pipeline, ShorterBucketsAreWhatTheyAreAlone) {
+  const Settings settings = make_settings(std::vector{
+      from_command_line("activation_checkpointing", "true"), from_command_line("mlp_chunks", "2")});
+  StepRequest request{.rows = 2, .lengths = {32, 64}, .accumulate = true, .rope_positions = 64};
+  const StepModule both = compile_step(shape_config("tiny"), request, settings, nullptr);
+  request.lengths = {32};
+  const StepModule alone = compile_step(shape_config("tiny"), request, settings, nullptr);
+  int compared = 0;
+  for (const Program& program : alone.programs) {
+    if (program.name == "init" || program.name == "update") continue;
+    const auto same =
+        std::find_if(both.programs.begin(), both.programs.end(),
+                     [&](const Program& other) { return other.name == program.name; });
+    ASSERT_NE(same, both.programs.end()) << program.name;
+    // Optimizer states stand in the longest bucket's table alone.
+    const auto text = [](Graph graph) {
+      graph.parameters = {};
+      graph.facts = {};
+      return print_graph(graph);
+    };
+    EXPECT_EQ(text(program.graph), text(same->graph)) << program.name;
+    ++compared;
+  }
+  EXPECT_EQ(compared, 2);
+}
+
 TEST(Pipeline, PassesThatAreOffChangeNothing) {
   const Graph before = small_loss();
   const std::string typed = print_graph(run_passes(before, {precision_pass({})}, nullptr));

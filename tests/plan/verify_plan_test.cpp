@@ -115,6 +115,15 @@ TEST_F(BrokenPlan, ScratchOverAnOperandIsFound) {
   EXPECT_NE(complaint(plan_), "");
 }
 
+TEST_F(BrokenPlan, AValueOfTheRunThatIsOverwrittenAtTheEndIsFound) {
+  // After its last reader: only the next program would notice.
+  for (ProgramPlan& program : plan_.programs) {
+    program.instructions.back().scratch_bytes = 64;
+    program.instructions.back().scratch_offset = plan_.location("shared.weight").offset + 64;
+  }
+  EXPECT_THAT(complaint(plan_), HasSubstr("where 'shared.weight' must survive"));
+}
+
 TEST(Waits, AreAtMostOneALaneAndNoneOnOneLane) {
   const StepModule plain = random_module(4, 80, false);
   for (const ProgramPlan& program : make_plan(plain, *make_null_kernels(), {}).programs) {
