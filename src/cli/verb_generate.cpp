@@ -98,6 +98,7 @@ int run_generate(const Command& command, Console& console) {
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
   Generator generator(request.model, {.prompt_tokens = prompt_tokens, .new_tokens = request.most},
                       command.settings);
+  for (const std::string& note : request.model.notes) fmt::print(console.talk, "{}\n", note);
   fmt::print(console.talk, "{} · {} · prompt {} tokens, up to {} new · planned {}, cache {}\n",
              request.model.name, name_of(generator.weight_type()), group_digits(prompt_tokens),
              group_digits(request.most), binary_bytes(generator.planned_bytes()),

@@ -252,6 +252,7 @@ void inspect_model(const Command& command, const ModelSource& model, Console& co
 int run_inspect(const Command& command, Console& console) {
   require_setting(command.settings, "model_name_or_path", "inspect");
   const ModelSource model = open_model(command.settings.model);
+  for (const std::string& note : model.notes) fmt::print(console.talk, "{}\n", note);
   if (command.settings.data.train_files.empty()) {
     inspect_model(command, model, console);
   } else {

@@ -36,12 +36,14 @@ int run_merge(const Command& command, Console& console) {
   require_setting(command.settings, "output_dir", "merge");
   const std::string output = *command.settings.run.output_dir;
   const MergeResult result = merge_adapter(command.settings, output);
+  for (const std::string& note : result.notes) fmt::print(console.talk, "{}\n", note);
   nlohmann::ordered_json json = {{"schema", 1},
                                  {"output_dir", output},
                                  {"tensors", result.tensors},
                                  {"merged", result.merged},
                                  {"replaced", result.replaced},
                                  {"bytes", result.bytes},
+                                 {"notes", result.notes},
                                  {"peak_rss_bytes", peak_resident_bytes()}};
   fmt::print(command.json ? console.talk : console.out,
              "{}: {} tensors, {} merged, {} replaced · {} · process at most {}\n", output,

@@ -76,6 +76,7 @@ void print_json(const PlannedRun& run, const Recipe& recipe, const MemoryReport&
 int run_plan(const Command& command, Console& console) {
   require_setting(command.settings, "model_name_or_path", "plan");
   const PlannedRun run = plan_request(command.settings);
+  for (const std::string& note : run.model.notes) fmt::print(console.talk, "{}\n", note);
   const Recipe recipe = choose_recipe(run.request, *run.kernels, nullptr);
   MemoryReport report = make_report(recipe.plan);
   report.budget_bytes = run.request.budget_bytes;

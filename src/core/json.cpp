@@ -33,6 +33,11 @@ std::string name_of_twins(std::string_view text) {
 
 nlohmann::json parse_json(std::string_view text, std::string_view where) {
   constexpr int kDeepest = 64;
+  // The library takes a NUL byte for the text's end.
+  if (const std::size_t nul = text.find('\0'); nul != text.npos) {
+    user_error("{}: not valid JSON: byte {} is NUL (a damaged or half-written file?).", where,
+               nul + 1);
+  }
   std::vector<size_t> names;  // how many each open object has had
   bool twins = false;
   const auto visit = [&](int depth, Json::parse_event_t event, const Json& parsed) {

@@ -6,9 +6,9 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/json.h"
 #include "core/settings_load.h"
-#include "io/file.h"
+#include "io/adapter_config.h"
+#include "passes/name_patterns.h"
 
 namespace snug {
 namespace {
@@ -18,104 +18,8 @@ using Json = nlohmann::json;
 
 constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kDown = ".lora_A.weight";
+constexpr std::string_view kBaseLayer = ".base_layer.weight";
 constexpr std::string_view kAllLinear = "all-linear";
-
-/// Keys of features that snug has not; their values here ask for nothing.
-constexpr auto kUnsupported = std::to_array<std::string_view>(
-    {"fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora", "exclude_modules",
-     "layer_replication", "target_parameters", "trainable_token_indices", "arrow_config",
-     "alora_invocation_tokens", "megatron_config", "monteclora_config", "kasa_config"});
-
-bool asks_nothing(const Json& value) {
-  return value.is_null() || value == false || (value.is_structured() && value.empty());
-}
-
-/// What becomes of the JSON's values, with the file's name in every error.
-class ConfigReader {
- public:
-  explicit ConfigReader(const fs::path& folder)
-      : where_((folder / kAdapterConfig).string()), json_(parse_json(read_text(where_), where_)) {
-    if (!json_.is_object()) user_error("{}: not an object.", where_);
-    if (text("peft_type").value_or("") != "LORA") {
-      user_error("{}: peft_type is {}; snug reads LORA.", where_,
-                 json_.value("peft_type", Json()).dump());
-    }
-    for (const std::string_view key : kUnsupported) {
-      const auto found = json_.find(key);
-      if (found != json_.end() && !asks_nothing(*found)) {
-        user_error("{}: {} is {}, which is not in this version.", where_, key, found->dump());
-      }
-    }
-    if (text("bias").value_or("none") != "none") {
-      user_error("{}: bias is '{}'; snug reads adapters with bias 'none'.", where_, *text("bias"));
-    }
-  }
-
-  const std::string& where() const { return where_; }
-
-  std::optional<std::string> text(std::string_view key) const {
-    return value<std::string>(key, &Json::is_string, "text");
-  }
-  std::optional<double> number(std::string_view key) const {
-    return value<double>(key, &Json::is_number, "a number");
-  }
-  std::optional<bool> flag(std::string_view key) const {
-    return value<bool>(key, &Json::is_boolean, "true or false");
-  }
-
-  std::vector<std::string> texts(std::string_view key) const {
-    return list<std::string>(key, &Json::is_string, "a list of names");
-  }
-  std::vector<std::int64_t> numbers(std::string_view key) const {
-    return list<std::int64_t>(key, &Json::is_number_integer, "a list of numbers");
-  }
-
-  NamedNumbers pattern(std::string_view key) const {
-    NamedNumbers result;
-    const auto found = json_.find(key);
-    if (found == json_.end() || found->is_null()) return result;
-    if (!found->is_object()) wrong(key, *found, "a map of numbers");
-    for (const auto& [name, item] : found->items()) {
-      if (!item.is_number()) wrong(key, *found, "a map of numbers");
-      result.emplace_back(name, item.get<double>());
-    }
-    return result;
-  }
-
- private:
-  template <class T>
-  std::optional<T> value(std::string_view key, bool (Json::*is)() const noexcept,
-                         std::string_view expected) const {
-    const auto found = json_.find(key);
-    if (found == json_.end() || found->is_null()) return std::nullopt;
-    if (!((*found).*is)()) wrong(key, *found, expected);
-    return found->get<T>();
-  }
-
-  /// One element alone counts as a list of it.
-  template <class T>
-  std::vector<T> list(std::string_view key, bool (Json::*is)() const noexcept,
-                      std::string_view expected) const {
-    const auto found = json_.find(key);
-    if (found == json_.end() || found->is_null()) return {};
-    if (((*found).*is)()) return {found->get<T>()};
-    if (!found->is_array()) wrong(key, *found, expected);
-    std::vector<T> result;
-    for (const Json& item : *found) {
-      if (!(item.*is)()) wrong(key, *found, expected);
-      result.push_back(item.get<T>());
-    }
-    return result;
-  }
-
-  [[noreturn]] void wrong(std::string_view key, const Json& found,
-                          std::string_view expected) const {
-    user_error("{}: {} is {}, expected {}.", where_, key, found.dump(), expected);
-  }
-
-  std::string where_;
-  Json json_;
-};
 
 /// layers_to_transform as an expression of whole names: the targets, in those layers.
 std::string in_layers(const std::vector<std::string>& targets,
@@ -125,6 +29,15 @@ std::string in_layers(const std::vector<std::string>& targets,
       patterns.empty() ? "layers" : fmt::format("{}", fmt::join(patterns, "|"));
   return fmt::format("(.*\\.)?({})\\.({})\\.(.*\\.)?({})", list, fmt::join(layers, "|"),
                      fmt::join(targets, "|"));
+}
+
+/// One expression of whole names for what any of these matches: expressions, or ends of names.
+std::string either_of(const std::vector<std::string>& modules) {
+  std::vector<std::string> parts;
+  for (const std::string& module : modules) {
+    parts.push_back(is_expression(module) ? module : fmt::format("(.*\\.)?{}", module));
+  }
+  return fmt::format("({})", fmt::join(parts, "|"));
 }
 
 /// The modules that have adapters, by the last part of their names.
@@ -138,8 +51,11 @@ std::vector<std::string> target_ends(const ParameterTable& parameters) {
   return {ends.begin(), ends.end()};
 }
 
-bool is_expression(const std::string& text) {
-  return text.find_first_of("*+?()[]{}|^$\\") != std::string::npos;
+/// The targets but for what `excluded` matches, as one expression of whole names.
+std::string without(std::vector<std::string> targets, const std::vector<std::string>& excluded) {
+  std::replace(targets.begin(), targets.end(), std::string(kAllLinear),
+               std::string(R"(model\.layers\..*_proj)"));
+  return fmt::format("(?!{}$){}", either_of(excluded), either_of(targets));
 }
 
 /// As PEFT means target_modules: one expression is text, names are a list.
@@ -148,12 +64,7 @@ Json targets_json(const std::vector<std::string>& targets, const ParameterTable&
     return target_ends(parameters);
   }
   if (std::none_of(targets.begin(), targets.end(), is_expression)) return targets;
-  if (targets.size() == 1) return targets.front();
-  std::vector<std::string> parts;
-  for (const std::string& target : targets) {
-    parts.push_back(is_expression(target) ? target : fmt::format("(.*\\.)?{}", target));
-  }
-  return fmt::format("({})", fmt::join(parts, "|"));
+  return targets.size() == 1 ? targets.front() : either_of(targets);
 }
 
 Json pattern_json(const NamedNumbers& pattern) {
@@ -187,7 +98,7 @@ void adopt_adapter(const fs::path& folder, Settings& settings) {
   if (!is_adapter_folder(folder)) {
     user_error("'{}' holds no adapter: {} is not there.", folder.string(), kAdapterConfig);
   }
-  const ConfigReader config(folder);
+  const AdapterConfig config(folder / kAdapterConfig);
   const Settings asked = settings;
   if (asked.is_set("finetuning_type") && asked.model.finetuning != FinetuningType::lora) {
     user_error(
@@ -211,6 +122,8 @@ void adopt_adapter(const fs::path& folder, Settings& settings) {
   if (!layers.empty()) {
     lora.targets = {in_layers(lora.targets, layers, config.texts("layers_pattern"))};
   }
+  const auto excluded = config.expression_or_names("exclude_modules");
+  if (!excluded.empty()) lora.targets = {without(lora.targets, excluded)};
   lora.modules_to_save = config.texts("modules_to_save");
   lora.rslora = config.flag("use_rslora").value_or(false);
   lora.dora = config.flag("use_dora").value_or(false);
@@ -266,6 +179,14 @@ std::string adapter_tensor_name(const std::string& parameter) {
   return std::string(kPrefix) + parameter;
 }
 
+bool brings_base_weight(const std::string& name, const std::vector<std::string>& saved) {
+  if (name.ends_with(kBaseLayer)) return true;
+  if (name != "lm_head.weight" && name != "model.embed_tokens.weight") return false;
+  const std::string module = name.substr(0, name.rfind('.'));
+  return std::none_of(saved.begin(), saved.end(),
+                      [&](const std::string& end) { return module.ends_with(end); });
+}
+
 AdapterWeights::AdapterWeights(const fs::path& folder)
     : file_(folder / fmt::format("{}.safetensors", kAdapterStem)) {}
 
@@ -284,21 +205,24 @@ const TensorView& AdapterWeights::require(const Parameter& parameter) const {
         where, name, fmt::join(view->shape, ", "), kAdapterConfig,
         parameter.type.shape.to_string());
   }
-  if (!view->dtype || !is_float(*view->dtype) || *view->dtype == DType::f64) {
-    user_error("{}: '{}' is {}; snug reads F32, BF16 and F16.", where, name, view->type_name);
+  if (!view->dtype || !is_float(*view->dtype)) {
+    user_error("{}: '{}' is {}; snug reads F64, F32, BF16 and F16.", where, name, view->type_name);
   }
   return *view;
 }
 
-void AdapterWeights::check_against(const ParameterTable& parameters) const {
+void AdapterWeights::check_against(const ParameterTable& parameters,
+                                   const std::vector<std::string>& saved) const {
   std::set<std::string> known;
   for (const Parameter& parameter : parameters) {
     if (parameter.owner == Owner::model) continue;
     known.insert(require(parameter).name);
   }
   for (const TensorView& view : file_.tensors()) {
-    // What PEFT saves of a targeted head beside its adapter.
-    if (known.contains(view.name) || view.name.ends_with(".base_layer.weight")) continue;
+    if (known.contains(view.name)) continue;
+    const bool prefixed = view.name.starts_with(kPrefix);
+    const std::string name = view.name.substr(prefixed ? kPrefix.size() : 0);
+    if (brings_base_weight(name, saved)) continue;
     user_error("{}: '{}' belongs to no module that {} names in this base.", file_.path().string(),
                view.name, kAdapterConfig);
   }

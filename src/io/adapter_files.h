@@ -30,6 +30,11 @@ std::string adapter_config(const Settings& settings, const ParameterTable& param
 /// A parameter's name in adapter_model.safetensors.
 std::string adapter_tensor_name(const std::string& parameter);
 
+/// Whether the tensor of this name (without PEFT's prefix) is a weight of the base that PEFT saved
+/// with the adapter: `lm_head.base_layer.weight` of a targeted module, or an embedding's or the
+/// head's that is not among `saved`, the modules_to_save.
+bool brings_base_weight(const std::string& name, const std::vector<std::string>& saved);
+
 /// The folder's tensors, mapped.
 class AdapterWeights {
  public:
@@ -38,8 +43,9 @@ class AdapterWeights {
   /// The tensor of a parameter that the adapter owns. UserError when it is missing or of another
   /// shape or type.
   const TensorView& require(const Parameter& parameter) const;
-  /// UserError unless the file holds the table's adapter: all of it and nothing else.
-  void check_against(const ParameterTable& parameters) const;
+  /// UserError unless the file holds the table's adapter: all of it and nothing else but weights of
+  /// the base.
+  void check_against(const ParameterTable& parameters, const std::vector<std::string>& saved) const;
   const SafetensorsFile& file() const { return file_; }
 
  private:

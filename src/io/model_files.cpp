@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -19,12 +18,6 @@ using Json = nlohmann::json;
 
 constexpr auto kIndexName = "model.safetensors.index.json";
 constexpr auto kSingleName = "model.safetensors";
-
-/// A non-empty environment variable, or the empty path.
-fs::path variable(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nothing sets variables
-  return value == nullptr ? fs::path() : fs::path(value);
-}
 
 bool is_letter_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -82,35 +75,28 @@ std::string shape_text(std::span<const std::int64_t> shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
-/// The index's `weight_map`: tensor -> file name, checked to stay inside the folder.
-std::map<std::string, std::string> read_weight_map(const fs::path& index) {
+/// The files that the index's `weight_map` names, in the order of their names, and how many tensors
+/// it places in each. All are inside the folder.
+std::map<std::string, std::size_t> read_index(const fs::path& index) {
   const Json json = parse_json(read_text(index), index.string());
   const auto map = json.find("weight_map");
   if (!json.is_object() || map == json.end() || !map->is_object() || map->empty()) {
     user_error("{}: no 'weight_map' with tensors in it.", index.string());
   }
-  std::map<std::string, std::string> result;
+  std::map<std::string, std::size_t> files;
   for (const auto& [tensor, file] : map->items()) {
     const std::string name = file.is_string() ? file.get<std::string>() : "";
-    if (fs::path(name).filename().string() != name || !name.ends_with(".safetensors")) {
+    const fs::path normal = fs::path(name).lexically_normal();
+    if (normal.is_absolute() || *normal.begin() == ".." || !name.ends_with(".safetensors")) {
       user_error("{}: '{}' is in {}, expected the name of a safetensors file in this folder.",
                  index.string(), tensor, file.dump(-1, ' ', true));
     }
-    result[tensor] = name;
+    ++files[name];
   }
-  return result;
+  return files;
 }
 
 }  // namespace
-
-fs::path hub_cache() {
-  if (const auto cache = variable("HF_HUB_CACHE"); !cache.empty()) return cache;
-  if (const auto home = variable("HF_HOME"); !home.empty()) return home / "hub";
-  if (const auto cache = variable("XDG_CACHE_HOME"); !cache.empty()) {
-    return cache / "huggingface" / "hub";
-  }
-  return variable("HOME") / ".cache" / "huggingface" / "hub";
-}
 
 fs::path find_model_folder(const std::string& name, const fs::path& cache) {
   if (name.empty()) user_error("the model's name is empty. Give a folder or a hub id.");
@@ -142,6 +128,11 @@ fs::path find_model_folder(const std::string& name, const fs::path& cache) {
   return snapshot;
 }
 
+bool has_weight_files(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::exists(folder / kSingleName, ignored) || fs::exists(folder / kIndexName, ignored);
+}
+
 std::string read_config_text(const fs::path& folder) {
   const fs::path config = folder / "config.json";
   if (!fs::exists(config)) {
@@ -154,7 +145,7 @@ std::string read_config_text(const fs::path& folder) {
 ModelWeights::ModelWeights(const fs::path& folder) : folder_(folder) {
   // As transformers: a single file wins over an index beside it.
   if (fs::exists(folder / kSingleName)) {
-    open_single(folder / kSingleName);
+    open(folder / kSingleName);
   } else if (fs::exists(folder / kIndexName)) {
     open_index(folder / kIndexName);
   } else if (fs::is_directory(folder)) {
@@ -164,30 +155,21 @@ ModelWeights::ModelWeights(const fs::path& folder) : folder_(folder) {
   }
 }
 
-void ModelWeights::open_single(const fs::path& file) {
-  files_.emplace_back(file);
-  for (const TensorView& view : files_[0].tensors()) places_[view.name] = {0, &view};
+void ModelWeights::open(const fs::path& file) {
+  const SafetensorsFile& opened = files_.emplace_back(file);
+  for (const TensorView& view : opened.tensors()) places_[view.name] = {files_.size() - 1, &view};
 }
 
 void ModelWeights::open_index(const fs::path& index) {
-  const auto weight_map = read_weight_map(index);
-  std::map<std::string, std::vector<std::string>> tensors_of;
-  for (const auto& [tensor, file] : weight_map) tensors_of[file].push_back(tensor);
-  files_.reserve(tensors_of.size());
-  for (const auto& [file, tensors] : tensors_of) {
-    const fs::path path = folder_ / file;
+  const auto names = read_index(index);
+  files_.reserve(names.size());
+  for (const auto& [file, tensors] : names) {
+    const fs::path path = folder_ / fs::path(file).lexically_normal();
     if (!fs::exists(path)) {
       user_error("{}: missing; {} places {} tensors in it (interrupted download?).", path.string(),
-                 kIndexName, tensors.size());
+                 kIndexName, tensors);
     }
-    files_.emplace_back(path);
-    for (const std::string& tensor : tensors) {
-      const TensorView* view = files_.back().find(tensor);
-      if (view == nullptr) {
-        user_error("{}: '{}' is not in it, but {} says so.", path.string(), tensor, kIndexName);
-      }
-      places_[tensor] = {files_.size() - 1, view};
-    }
+    open(path);
   }
 }
 
@@ -211,8 +193,8 @@ const TensorView& ModelWeights::require(std::string_view name,
     user_error("{}: '{}' has shape {}; config.json makes it {}.", file, name,
                shape_text(view.shape), shape_text(shape));
   }
-  if (!view.dtype || !is_float(*view.dtype) || *view.dtype == DType::f64) {
-    user_error("{}: '{}' is {}; snug trains from F32, BF16 and F16.", file, name, view.type_name);
+  if (!view.dtype || !is_float(*view.dtype)) {
+    user_error("{}: '{}' is {}; snug reads F64, F32, BF16 and F16.", file, name, view.type_name);
   }
   return view;
 }
@@ -220,21 +202,6 @@ const TensorView& ModelWeights::require(std::string_view name,
 std::string ModelWeights::place_of(std::string_view name) const {
   const auto found = places_.find(name);
   return found == places_.end() ? folder_.string() : files_[found->second.file].path().string();
-}
-
-void ModelWeights::check_tied_head() const {
-  const TensorView* head = find("lm_head.weight");
-  const TensorView* embedding = find("model.embed_tokens.weight");
-  if (head == nullptr || embedding == nullptr) return;
-  const bool same = head->type_name == embedding->type_name && head->shape == embedding->shape &&
-                    std::equal(head->bytes.begin(), head->bytes.end(), embedding->bytes.begin());
-  drop_pages(*head);
-  drop_pages(*embedding);
-  if (same) return;
-  user_error(
-      "{}: config.json ties lm_head.weight to model.embed_tokens.weight, but the files hold both "
-      "with different values. Set tie_word_embeddings to false in config.json.",
-      folder_.string());
 }
 
 void ModelWeights::drop_pages(const TensorView& view) const {

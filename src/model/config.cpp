@@ -229,10 +229,12 @@ std::optional<DType> read_dtype(ConfigKeys& keys) {
   keys.find("torch_dtype");
   if (!keys.has(key)) return std::nullopt;
   const std::string name = keys.text(key);
-  if (name == "float32") return DType::f32;
+  if (name == "float64" || name == "double") return DType::f64;
+  if (name == "float32" || name == "float") return DType::f32;
   if (name == "bfloat16") return DType::bf16;
-  if (name == "float16") return DType::f16;
-  user_error("{} is '{}'; snug supports float32, bfloat16 and float16.", keys.at(key), name);
+  if (name == "float16" || name == "half") return DType::f16;
+  user_error("{} is '{}'; snug supports float64, float32, bfloat16 and float16.{}", keys.at(key),
+             name, name == "auto" ? " Delete the key to go by the files, as auto means." : "");
 }
 
 std::vector<std::string> read_names(ConfigKeys& keys, const char* key) {
@@ -247,14 +249,14 @@ std::vector<std::string> read_names(ConfigKeys& keys, const char* key) {
   return list.get<std::vector<std::string>>();
 }
 
-std::optional<StoredQuantization> read_quantization(ConfigKeys& keys, std::string_view where) {
+std::optional<StoredQuantization> read_quantization(ConfigKeys& keys, std::string_view where,
+                                                    const FamilyRow& row) {
   if (!keys.has("quantization_config")) return std::nullopt;
   const Json& object = *keys.find("quantization_config");
   if (!object.is_object()) {
     user_error("{} is {}, expected an object.", keys.at("quantization_config"),
                object.dump(-1, ' ', true));
   }
-  // The other keys choose kernels and temporary types: nothing that is stored.
   ConfigKeys inner(object, where, "quantization_config.");
   const std::string method = inner.has("quant_method") ? inner.text("quant_method") : "none";
   if (method != "bitsandbytes") {
@@ -267,8 +269,20 @@ std::optional<StoredQuantization> read_quantization(ConfigKeys& keys, std::strin
     user_error("{} and 'load_in_8bit' are both {}, expected one of them to be true.",
                inner.at("load_in_4bit"), four);
   }
+  // Kernels and temporary types, the other width's keys and their older copies.
+  for (const char* key :
+       {"_load_in_4bit", "_load_in_8bit", "bnb_4bit_compute_dtype", "bnb_4bit_quant_storage",
+        "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "llm_int8_enable_fp32_cpu_offload",
+        "llm_int8_threshold"}) {
+    inner.find(key);
+  }
+  if (inner.flag("llm_int8_has_fp16_weight", false)) {
+    user_error("{} is true; snug reads weights that are stored in 8 or 4 bits.",
+               inner.at("llm_int8_has_fp16_weight"));
+  }
   StoredQuantization stored;
   stored.skip = read_names(inner, "llm_int8_skip_modules");
+  inner.finish(row.model_type);
   if (eight) {
     stored.format = PackedFormat::int8;
     return stored;
@@ -316,7 +330,7 @@ ModelConfig parse_config(std::string_view json, std::string_view where) {
   read_windows(keys, row, config);
   read_tokens(keys, row, config);
   config.dtype = read_dtype(keys);
-  config.quantization = read_quantization(keys, where);
+  config.quantization = read_quantization(keys, where, row);
   keys.finish(row.model_type);
   return config;
 }

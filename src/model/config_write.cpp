@@ -21,6 +21,8 @@ std::string_view torch_name(DType dtype) {
       return "bfloat16";
     case DType::f16:
       return "float16";
+    case DType::f64:
+      return "float64";
     default:
       internal_error("weights cannot be {}", name_of(dtype));
   }

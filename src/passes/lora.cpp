@@ -112,6 +112,12 @@ class Adapters {
 
   // Targets.
 
+  static bool is_named(const std::vector<std::string>& entries, const std::string& module) {
+    return std::any_of(entries.begin(), entries.end(), [&](const std::string& entry) {
+      return module == entry || module.ends_with("." + entry);
+    });
+  }
+
   /// The module of a product with a parameter: `lm_head` for the head, tied or not.
   std::string module_of(const Node& node) const {
     if (node.op != Op::linear && node.op != Op::head_loss) return {};
@@ -123,7 +129,9 @@ class Adapters {
     return without_weight(parameter.uses > 1 ? parameter.tied_names.front() : parameter.name);
   }
 
+  /// As in PEFT, what is trained in full is no target.
   bool is_target(const Node& node, const std::string& module) const {
+    if (is_named(options_.modules_to_save, module)) return false;
     return std::any_of(
         options_.targets.begin(), options_.targets.end(), [&](const std::string& wanted) {
           return wanted == kAllLinear ? node.layer >= 0 : is_module(module, wanted, kTargets);
@@ -162,15 +170,13 @@ class Adapters {
           "modules_to_save={} to train it in full.",
           kTargets, module, module);
     }
-    if (is_saved(module)) {
-      user_error("{} is both in modules_to_save and in {}. Leave it out of one.", module, kTargets);
-    }
   }
 
   void refuse_embedding(const Node& node) const {
     const auto found = parameter_of_.find(node.inputs[0]);
     if (found == parameter_of_.end()) return;  // picks rows of something else
     const std::string module = without_weight(found->second);
+    if (is_named(options_.modules_to_save, module)) return;
     for (const std::string& wanted : options_.targets) {
       if (wanted == kAllLinear || !is_module(module, wanted, kTargets)) continue;
       user_error(

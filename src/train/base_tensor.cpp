@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "passes/pipeline.h"
 #include "passes/quantize.h"
+#include "train/stored_model.h"
 #include "train/weights.h"
 
 namespace snug {
@@ -16,18 +17,6 @@ ParameterTable base_parameters(const ModelSource& model, const Settings& setting
   base.freeze = {};
   return compile_generation(model.config, {.tokens = 1, .cache_rows = 1, .logit_rows = 1}, base)
       .parameters;
-}
-
-/// Whether a tensor is a part of one of the packed weights' storage (formats: bitsandbytes).
-bool is_part(const std::string& name, const std::map<std::string, const Parameter*>& packed) {
-  constexpr std::string_view kWeight = ".weight";
-  const std::size_t weight = name.find(".weight.");
-  if (weight != std::string::npos) return packed.contains(name.substr(0, weight + kWeight.size()));
-  for (const std::string_view end : {".SCB", ".weight_format"}) {
-    if (!name.ends_with(end)) continue;
-    return packed.contains(name.substr(0, name.size() - end.size()).append(kWeight));
-  }
-  return false;
 }
 
 }  // namespace
@@ -60,7 +49,9 @@ BaseTensors::BaseTensors(const ModelSource& model, const Settings& settings)
   for (const Parameter& parameter : parameters_) {
     if (is_packed(parameter)) packed[parameter.name] = &parameter;
   }
+  const auto known = tensor_names(model.config);
   for (const std::string_view view_name : weights_.names()) {
+    if (!known.contains(view_name)) continue;  // a part of a packed weight, or left over
     const std::string name(view_name);
     const TensorView& view = *weights_.find(name);
     const auto found = packed.find(name);
@@ -72,10 +63,8 @@ BaseTensors::BaseTensors(const ModelSource& model, const Settings& settings)
                              : model.config.dtype.value_or(DType::bf16),
                 .shape = {dims.begin(), dims.end()},
                 .packed = found->second};
-    } else if (is_part(name, packed)) {
-      continue;
     } else if (!view.dtype || !is_float(*view.dtype)) {
-      user_error("'{}' of the base is stored as {}; merge writes F32, BF16 and F16.", name,
+      user_error("'{}' of the base is stored as {}; merge writes F64, F32, BF16 and F16.", name,
                  view.type_name);
     } else {
       tensor = {.dtype = *view.dtype, .shape = view.shape, .plain = &view};

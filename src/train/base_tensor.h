@@ -41,7 +41,8 @@ struct BaseTensor {
 };
 
 /// The tensors of a model's folder. Quantised weights count as the matrices they stand for, in the
-/// type that config.json names; the parts of their storage are no tensors.
+/// type that config.json names. The parts of their storage are no tensors, nor is what the files
+/// hold beside the model.
 class BaseTensors {
  public:
   /// `settings` say whether plain linear weights are quantised too. UserError as check_packed.

@@ -43,7 +43,7 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
   recipe.module = std::make_unique<StepModule>(compile_evaluation(
       model.config, {.rows = rows, .lengths = lengths, .rope_positions = lengths.back()},
       settings));
-  check_adapter(recipe.module->parameters, model);
+  check_adapter(recipe.module->parameters, model, settings.lora.modules_to_save);
   recipe.plan = make_plan(*recipe.module, *kernels, target);
   const ProcessMemory memory = process_memory(settings.device, target);
   const std::int64_t needed = recipe.plan.arena(Space::device).bytes + memory.outside;
@@ -61,6 +61,7 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
   fill_weights(
       recipe.module->parameters, model, static_cast<std::uint64_t>(settings.run.seed),
       [&](std::string_view name) { return executor.bytes(name); }, pool);
+  for (const std::string& note : model.notes) talk.out << note << "\n";
   talk.out << fmt::format("eval: {} rows · {} labels · {} planned\n", data.train.size(),
                           data.train.counts().trained_tokens,
                           binary_bytes(recipe.plan.arena(Space::device).bytes));

@@ -1,11 +1,8 @@
 #include "train/export_model.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -92,26 +89,6 @@ DType dtype_of(GgmlType type) {
       "export_dtype=bf16.");
 }
 
-/// Names the stored tensors that belong to no parameter.
-void note_left_out(const ParameterTable& parameters, const ModelWeights& weights,
-                   std::vector<std::string>& notes) {
-  std::set<std::string_view> known;
-  for (const Parameter& parameter : parameters) {
-    known.insert(parameter.name);
-    known.insert(parameter.tied_names.begin(), parameter.tied_names.end());
-  }
-  std::vector<std::string_view> others;
-  for (const std::string_view name : weights.names()) {
-    if (!known.contains(name)) others.push_back(name);
-  }
-  if (others.empty()) return;
-  const std::size_t shown = std::min<std::size_t>(others.size(), 3);
-  notes.push_back(fmt::format("{} stored tensors are not the model's and were left out: {}{}",
-                              others.size(),
-                              fmt::join(others.begin(), others.begin() + shown, ", "),
-                              shown < others.size() ? ", ..." : ""));
-}
-
 void check_room(const fs::path& path, std::int64_t bytes) {
   const std::int64_t free = free_disk_bytes(path);
   if (bytes <= free) return;
@@ -124,12 +101,15 @@ ExportResult write_folder(const Settings& settings, ModelSource model, const Mod
   const auto type = type_asked_for(settings.exporting.dtype);
   std::map<std::string, const TensorView*> views;
   std::vector<TensorSpec> specs;
+  bool narrowed = false;  // F64 becomes F32
   for (const Parameter& parameter : parameters) {
     const TensorView& view = stored_tensor(parameter, weights);
     views[parameter.name] = &view;
-    specs.push_back({parameter.name, type ? dtype_of(*type) : *view.dtype, view.shape});
+    specs.push_back(
+        {parameter.name, type ? dtype_of(*type) : dtype_of(ggml_type(*view.dtype)), view.shape});
+    narrowed |= specs.back().dtype != *view.dtype;
   }
-  if (type) set_stored_dtype(model, dtype_of(*type));
+  if (type || narrowed) set_stored_dtype(model, dtype_of(type.value_or(GgmlType::f32)));
   const ModelFolderWriter writer(specs, {{"config.json", model.config_json}}, model.folder,
                                  settings.exporting.max_shard_size.count);
   ExportResult result;
@@ -189,12 +169,11 @@ ExportResult export_model(const Settings& settings) {
   check(settings.run.output_dir.has_value(), "no output_dir");
   const ModelSource model = open_source(settings);
   const ModelWeights weights(model.folder);
-  if (model.config.tie_word_embeddings) weights.check_tied_head();
   const ParameterTable parameters = build_loss(model.config, {1, 1}, 1).parameters;
   ExportResult result = settings.exporting.format == ExportFormat::gguf
                             ? write_gguf(settings, model, weights, parameters)
                             : write_folder(settings, model, weights, parameters);
-  note_left_out(parameters, weights, result.notes);
+  result.notes.insert(result.notes.begin(), model.notes.begin(), model.notes.end());
   return result;
 }
 

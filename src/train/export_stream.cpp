@@ -42,7 +42,7 @@ struct Buffers {
 
 void encode_part(std::span<const std::byte> part, const TensorView& view, GgmlType type,
                  Buffers& buffers, FunctionRef<void(std::span<const std::byte>)> sink) {
-  if (type == ggml_type(*view.dtype)) return sink(part);
+  if (type == ggml_type(*view.dtype) && *view.dtype != DType::f64) return sink(part);
   const auto count = static_cast<std::int64_t>(part.size()) / size_of(*view.dtype);
   buffers.floats.resize(static_cast<std::size_t>(count));
   convert_elements(part, *view.dtype, std::as_writable_bytes(std::span(buffers.floats)),
@@ -58,6 +58,7 @@ void encode_part(std::span<const std::byte> part, const TensorView& view, GgmlTy
 
 GgmlType ggml_type(DType type) {
   switch (type) {
+    case DType::f64:
     case DType::f32:
       return GgmlType::f32;
     case DType::f16:

@@ -21,7 +21,7 @@ namespace snug {
 void stream_tensor(const TensorView& view, GgmlType type, std::int64_t heads,
                    FunctionRef<void(std::span<const std::byte>)> sink);
 
-/// The type of floats that has the same bytes.
+/// The type of floats that has the same bytes; F32 for F64.
 GgmlType ggml_type(DType type);
 
 }  // namespace snug

@@ -110,7 +110,7 @@ Generator::Generator(const ModelSource& model, const GeneratorCapacity& capacity
       chunk_(chunk_tokens(capacity)),
       cache_rows_(cache_rows(capacity)),
       most_tokens_(capacity.prompt_tokens + capacity.new_tokens) {
-  check_adapter(module_.parameters, model);
+  check_adapter(module_.parameters, model, settings.lora.modules_to_save);
   check_budget(settings.device);
   if (model.has_weights) check_packed_weights(module_.parameters, ModelWeights(model.folder));
   executor_ = std::make_unique<Executor>(plan_, reserve_arenas(plan_, pool_), pool_);

@@ -29,7 +29,7 @@ constexpr std::string_view kDown = ".lora_A.weight";
 constexpr std::string_view kUp = ".lora_B.weight";
 constexpr std::string_view kMagnitude = ".lora_magnitude_vector";
 constexpr std::string_view kWeight = ".weight";
-constexpr std::string_view kBaseLayer = ".base_layer.weight";
+constexpr std::string_view kEmbeddingAdapter = ".lora_embedding_";
 constexpr std::string_view kHead = "lm_head.weight";
 constexpr std::string_view kTable = "model.embed_tokens.weight";
 constexpr std::int64_t kBlockElements = std::int64_t{1} << 18;  ///< of fp32 sums at a time
@@ -66,6 +66,7 @@ class Merger {
         base_(model_, settings),
         adapter_(model_.adapter),
         pool_(make_target(settings.device).threads) {
+    check_brought_weights(adapter_, base_.weights(), settings.lora.modules_to_save);
     read_changes();
     list_tensors();
   }
@@ -82,6 +83,7 @@ class Merger {
     });
     folder.commit();
     result_.bytes = writer.total_bytes();
+    result_.notes = model_.notes;
     return result_;
   }
 
@@ -93,7 +95,10 @@ class Merger {
       const std::string prefix = adapter_tensor_name("");
       if (!view.name.starts_with(prefix)) fail(view, "does not start with " + prefix);
       const std::string name = view.name.substr(prefix.size());
-      if (name.ends_with(kBaseLayer)) continue;
+      if (brings_base_weight(name, settings_.lora.modules_to_save)) continue;
+      if (name.find(kEmbeddingAdapter) != name.npos) {
+        fail(view, "is an adapter of an embedding; snug has adapters for linear layers only");
+      }
       const auto change = [&](std::string_view ending) -> Change& {
         return changes_[name.substr(0, name.size() - ending.size()) + std::string(kWeight)];
       };
@@ -116,8 +121,9 @@ class Merger {
 
   const BaseTensor& base_of(const std::string& name) const {
     const BaseTensor* tensor = base_.find(name);
-    if (tensor == nullptr && model_.config.tie_word_embeddings && name == kHead) {
-      tensor = base_.find(std::string(kTable));
+    if (tensor == nullptr && model_.config.tie_word_embeddings &&
+        (name == kHead || name == kTable)) {
+      tensor = base_.find(std::string(name == kHead ? kTable : kHead));
     }
     if (tensor == nullptr) {
       user_error("{}: its base '{}' has no '{}'. The adapter belongs to another base.",
@@ -164,7 +170,10 @@ class Merger {
     // A tied head stays tied while both are what they were.
     const std::string head(kHead);
     untied_ = changes_.contains(head) || changes_.contains(std::string(kTable));
-    if (untied_ && base_.find(head) == nullptr) add(head, base_of(head));
+    if (!untied_) return;
+    for (const std::string& name : {head, std::string(kTable)}) {
+      if (base_.find(name) == nullptr) add(name, base_of(name));
+    }
   }
 
   void add(const std::string& name, const BaseTensor& tensor) {

@@ -3,16 +3,19 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "core/settings.h"
 
 namespace snug {
 
 struct MergeResult {
-  std::int64_t tensors = 0;   ///< written
-  std::int64_t merged = 0;    ///< with an adapter added
-  std::int64_t replaced = 0;  ///< by the adapter's own copies
-  std::int64_t bytes = 0;     ///< of the folder
+  std::int64_t tensors = 0;        ///< written
+  std::int64_t merged = 0;         ///< with an adapter added
+  std::int64_t replaced = 0;       ///< by the adapter's own copies
+  std::int64_t bytes = 0;          ///< of the folder
+  std::vector<std::string> notes;  ///< what the base's files are other than its config.json says
 };
 
 /// Writes the base of `settings` (see with_adapter) with its adapter merged to `output`, which must

@@ -191,30 +191,27 @@ class StoredPacked {
   PackedFormat format_;
 };
 
-/// `from` of `type`, rounded through each of `via` in turn, in fp32.
+/// Elements of `type` in fp32, rounded through `through` first where it is given.
 class ToFloat {
  public:
-  ToFloat(DType type, std::vector<DType> via) : type_(type), via_(std::move(via)) {}
+  ToFloat(DType type, std::optional<DType> through) : type_(type), through_(through) {}
 
   std::span<const float> operator()(std::span<const std::byte> from) {
     const auto count = from.size() / static_cast<std::size_t>(size_of(type_));
-    DType type = type_;
-    for (const DType next : via_) {
-      if (next == type) continue;
-      std::vector<std::byte> rounded(count * static_cast<std::size_t>(size_of(next)));
-      convert_elements(from, type, rounded, next);
-      rounded_.swap(rounded);
+    if (through_) {
+      rounded_.resize(count * static_cast<std::size_t>(size_of(*through_)));
+      convert_elements(from, type_, rounded_, *through_);
       from = rounded_;
-      type = next;
     }
     values_.resize(count);
-    convert_elements(from, type, std::as_writable_bytes(std::span(values_)), DType::f32);
+    convert_elements(from, through_.value_or(type_), std::as_writable_bytes(std::span(values_)),
+                     DType::f32);
     return values_;
   }
 
  private:
   DType type_;
-  std::vector<DType> via_;
+  std::optional<DType> through_;
   std::vector<std::byte> rounded_;
   std::vector<float> values_;
 };
@@ -223,10 +220,10 @@ class ToFloat {
 template <class Body>
 void for_pieces(const Parameter& parameter, std::span<const std::byte> plain, DType type,
                 std::int64_t piece, ThreadPool& pool, const Body& body) {
-  std::vector<DType> via{parameter.type.dtype};
+  std::optional<DType> through;
   // bitsandbytes quantises to int8 from fp16.
-  if (format_of(parameter) == PackedFormat::int8) via.push_back(DType::f16);
-  std::vector<ToFloat> converters(static_cast<std::size_t>(pool.threads()), ToFloat(type, via));
+  if (format_of(parameter) == PackedFormat::int8) through = DType::f16;
+  std::vector<ToFloat> converters(static_cast<std::size_t>(pool.threads()), ToFloat(type, through));
   const std::int64_t width = size_of(type);
   const std::int64_t count = parameter.type.shape.elements();
   pool.run((count + piece - 1) / piece, [&](std::int64_t i, int worker) {

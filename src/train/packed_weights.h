@@ -28,8 +28,8 @@ PackedMatrix packed_matrix(const Parameter& parameter, ValueBytes bytes);
 /// storage says, with block sizes, maps and sizes of all parts checked. Reads no codes.
 void check_packed(const Parameter& parameter, const ModelWeights& source);
 
-/// Fills the packed storage. Plain weights are rounded to the parameter's type first, as they
-/// would be without quantising. Pages of what was read are given back.
+/// Fills the packed storage. Plain weights are quantised from their stored values, so that every
+/// verb has the same codes whatever type it computes in. Pages of what was read are given back.
 void load_packed(const Parameter& parameter, const ModelWeights& source, ValueBytes bytes,
                  ThreadPool& pool);
 

@@ -12,6 +12,7 @@
 #include "io/model_files.h"
 #include "model/shapes.h"
 #include "passes/quantize.h"
+#include "train/stored_model.h"
 
 namespace snug {
 namespace {
@@ -63,6 +64,7 @@ ModelSource open_model(const ModelSettings& settings) {
   model.config_json = read_config_text(model.folder);
   model.config = parse_config(model.config_json, (model.folder / "config.json").string());
   model.has_weights = settings.init == InitWeights::pretrained;
+  adopt_stored_weights(model);
   return model;
 }
 

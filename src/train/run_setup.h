@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/settings.h"
 #include "data/dataset.h"
@@ -22,14 +23,16 @@ struct ModelSource {
   bool has_weights = false;            ///< weights are to be read from `folder`
   std::string config_json;             ///< to be written beside trained weights
   std::string generation_config_json;  ///< empty: copied from the folder where it has one
+  std::vector<std::string> notes;      ///< what its files are other than config.json says, to say
 };
 
 /// The settings a run, an evaluation or a generation goes by: where model_name_or_path or
 /// adapter_name_or_path is a PEFT folder, with its base and its adapter's settings.
 Settings with_adapter(Settings settings);
 
-/// Resolves model_name_or_path: a folder, a hub id in the local cache, `shape:NAME`. UserError for
-/// what is not on this machine or not a model.
+/// Resolves model_name_or_path: a folder, a hub id in the local cache, `shape:NAME`. Where weights
+/// are to be read, the config is what they make of it (train/stored_model.h). UserError for what is
+/// not on this machine or not a model.
 ModelSource open_model(const ModelSettings& settings);
 
 /// The stored type of trained weights: config.json says it, as transformers would read it back.

@@ -52,7 +52,7 @@ Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)),
   data_ = open_data(settings_, model_);
   folder_ = std::make_unique<RunFolder>(settings_, model_, data_.name, talk_);
   choose();
-  check_adapter(recipe_->module->parameters, model_);
+  check_adapter(recipe_->module->parameters, model_, settings_.lora.modules_to_save);
   set_schedule();
   if (!folder_->resume_from().empty()) check_resumed(read_progression(folder_->resume_from()));
 }

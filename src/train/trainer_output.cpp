@@ -47,6 +47,7 @@ void Trainer::print_header() const {
                      name_of(target.isa), target.threads, target.libraries);
   out << fmt::format("model: {} ({}) · {}\n", model_.name, name_of(model_.config.family),
                      describe_parameters(count_parameters(recipe_->module->parameters)));
+  for (const std::string& note : model_.notes) out << note << "\n";
   out << fmt::format(
       "data: {} rows · {} tokens, {} trained · longest {} · {} cut at {} · {} dropped\n",
       group_digits(rows.rows), group_digits(rows.tokens), group_digits(rows.trained_tokens),

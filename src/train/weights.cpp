@@ -170,6 +170,22 @@ void convert_elements(std::span<const std::byte> from, DType from_type, std::spa
 
 namespace {
 
+/// A stored tensor by its name, or that of the embedding's table for a tied head and the other way.
+const TensorView* find_tied(const std::string& name, const ModelWeights& source) {
+  if (const TensorView* view = source.find(name)) return view;
+  if (name == "lm_head.weight") return source.find("model.embed_tokens.weight");
+  return name == "model.embed_tokens.weight" ? source.find("lm_head.weight") : nullptr;
+}
+
+/// Elements of a stored tensor from `first` on, rounded to `type`, in fp32.
+void read_rounded(const TensorView& view, std::size_t first, DType type, std::span<float> to) {
+  const auto width = static_cast<std::size_t>(size_of(*view.dtype));
+  std::vector<std::byte> rounded(to.size() * static_cast<std::size_t>(size_of(type)));
+  convert_elements(view.bytes.subspan(first * width, to.size() * width), *view.dtype, rounded,
+                   type);
+  convert_elements(rounded, type, std::as_writable_bytes(to), DType::f32);
+}
+
 /// Copies a stored tensor into the parameter's weight and master.
 void copy_in(const Parameter& parameter, const TensorView& view, ValueBytes bytes) {
   for (const char* name : {"weight", "master"}) {
@@ -180,6 +196,24 @@ void copy_in(const Parameter& parameter, const TensorView& view, ValueBytes byte
 }
 
 }  // namespace
+
+bool same_values(const TensorView& a, const TensorView& b, DType type) {
+  const auto is_number = [](const TensorView& view) { return view.dtype && is_float(*view.dtype); };
+  if (a.shape != b.shape || !is_number(a) || !is_number(b)) return false;
+  constexpr std::size_t kElements = 1 << 16;
+  const std::size_t count = a.bytes.size() / static_cast<std::size_t>(size_of(*a.dtype));
+  std::vector<float> left(std::min(count, kElements));
+  std::vector<float> right(left.size());
+  for (std::size_t first = 0; first < count; first += kElements) {
+    const std::size_t part = std::min(kElements, count - first);
+    left.resize(part);
+    right.resize(part);
+    read_rounded(a, first, type, left);
+    read_rounded(b, first, type, right);
+    if (left != right) return false;
+  }
+  return true;
+}
 
 void load_weights(const ParameterTable& parameters, const ModelWeights& source, ValueBytes bytes,
                   ThreadPool& pool) {
@@ -268,8 +302,34 @@ void fill_weights(const ParameterTable& parameters, const ModelSource& model, st
   }
 }
 
-void check_adapter(const ParameterTable& parameters, const ModelSource& model) {
-  if (!model.adapter.empty()) AdapterWeights(model.adapter).check_against(parameters);
+void check_adapter(const ParameterTable& parameters, const ModelSource& model,
+                   const std::vector<std::string>& saved) {
+  if (model.adapter.empty()) return;
+  const AdapterWeights adapter(model.adapter);
+  adapter.check_against(parameters, saved);
+  if (model.has_weights) check_brought_weights(adapter, ModelWeights(model.folder), saved);
+}
+
+void check_brought_weights(const AdapterWeights& adapter, const ModelWeights& base,
+                           const std::vector<std::string>& saved) {
+  constexpr std::string_view kInside = ".base_layer";
+  const std::string prefix = adapter_tensor_name("");
+  for (const TensorView& view : adapter.file().tensors()) {
+    if (!view.name.starts_with(prefix)) continue;
+    std::string name = view.name.substr(prefix.size());
+    if (!brings_base_weight(name, saved)) continue;
+    if (const auto at = name.find(kInside); at != name.npos) name.erase(at, kInside.size());
+    const TensorView* own = find_tied(name, base);
+    const bool same = own != nullptr && same_values(view, *own, view.dtype.value_or(DType::f32));
+    adapter.file().drop_pages(view);
+    if (own != nullptr) base.drop_pages(*own);
+    if (same) continue;
+    user_error(
+        "{}: '{}' replaces the base's '{}' in PEFT, and has other values. snug leaves the base as "
+        "it is. Merge this adapter with PEFT (merge_and_unload), or name the embedding in "
+        "modules_to_save when training it.",
+        adapter.file().path().string(), view.name, name);
+  }
 }
 
 bool has_adapter(const ParameterTable& parameters) {

@@ -27,6 +27,9 @@ const TensorView& stored_tensor(const Parameter& parameter, const ModelWeights& 
 void convert_elements(std::span<const std::byte> from, DType from_type, std::span<std::byte> to,
                       DType to_type);
 
+/// Whether two stored tensors have the same shape and, rounded to `type`, the same values.
+bool same_values(const TensorView& a, const TensorView& b, DType type);
+
 /// Fills the weight of every parameter that the model's folder holds, and its master where there
 /// is one. Tied parameters may be stored under any of their names. UserError for a missing tensor
 /// or a shape that differs. Pages of a tensor are given back as soon as it is copied. Packed
@@ -52,8 +55,15 @@ void initialise_weights(const ParameterTable& parameters, std::span<const Owner>
 void fill_weights(const ParameterTable& parameters, const ModelSource& model, std::uint64_t seed,
                   ValueBytes bytes, ThreadPool& pool);
 
-/// UserError unless the model's adapter folder, where there is one, fits the table.
-void check_adapter(const ParameterTable& parameters, const ModelSource& model);
+/// UserError unless the model's adapter folder, where there is one, fits the table, and the weights
+/// of the base that it brings are the base's. `saved` are its modules_to_save.
+void check_adapter(const ParameterTable& parameters, const ModelSource& model,
+                   const std::vector<std::string>& saved);
+
+/// UserError for a weight of the base that PEFT saved with the adapter, and would put in the base's
+/// place, where it has other values than the base's in its type.
+void check_brought_weights(const AdapterWeights& adapter, const ModelWeights& base,
+                           const std::vector<std::string>& saved);
 
 /// Whether what a run saves is an adapter.
 bool has_adapter(const ParameterTable& parameters);

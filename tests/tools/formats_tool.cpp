@@ -64,6 +64,7 @@ void run(const std::vector<std::string>& words) {
   if (is("generation-config", 1)) {
     return fmt::print("{}", write_generation_config(config_of(words[1])));
   }
+  if (is("hub-cache", 0)) return fmt::print("{}", hub_cache().string());
   if (is("shape", 1)) return fmt::print("{}", write_config(shape_config(words[1])));
   if (is("count", 1)) return fmt::print("{}", parameter_count(shape_config(words[1])));
   if (is("shapes", 0)) {
@@ -72,7 +73,7 @@ void run(const std::vector<std::string>& words) {
   }
   user_error(
       "usage: copy IN OUT | copy-folder IN OUT SHARD_BYTES | config FOLDER | "
-      "generation-config FOLDER | shape NAME | count NAME | shapes");
+      "generation-config FOLDER | hub-cache | shape NAME | count NAME | shapes");
 }
 
 }  // namespace
