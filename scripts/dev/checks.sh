@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sanitizers, fuzzers and coverage.
+# Sanitizers, fuzzers, coverage and long checks.
 
 # run_sanitized PRESET [CTEST ARGS]
 run_sanitized() {
@@ -69,4 +69,15 @@ command_coverage() {
   venv_python -m gcovr --root "$root" --filter 'src/' --gcov-ignore-parse-errors=all -j "$(build_jobs)" \
     --txt-summary --txt "$root/build/coverage/coverage.txt" "$root/build/coverage"
   say "by file: build/coverage/coverage.txt"
+}
+
+run_plan_is_train() {
+  SNUG_PLAN_IS_TRAIN=60 SNUG_BUILD="$root/build/dev" venv_python -m pytest -q tests/parity/test_plan_is_train.py "$@"
+}
+
+command_plan_is_train() {
+  need_packages build test python
+  need_parity
+  compile dev --target snug
+  run_plan_is_train "$@"
 }

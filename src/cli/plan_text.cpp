@@ -30,9 +30,9 @@ std::int64_t saved_bytes(const Recipe& recipe) {
 }
 
 /// What each choice of the recipe saves and costs, by leaving it out.
-void print_savings(const PlannedRun& run, const Recipe& recipe, std::ostream& out) {
+void print_savings(const RunRequest& run, const Recipe& recipe, std::ostream& out) {
   const auto without = [&](const Settings& settings, std::int64_t micro) {
-    return compile_recipe(run.request, settings, micro, *run.kernels, nullptr);
+    return compile_recipe(run.recipe, settings, micro, *run.kernels, nullptr);
   };
   const auto saved = [&](const Recipe& other) {
     return binary_bytes(other.needed_bytes - recipe.needed_bytes);
@@ -81,16 +81,16 @@ void print_card(const Card& card, std::ostream& out) {
       card.measured ? "measured on such a card" : "an estimate: not measured on such a card yet");
 }
 
-void print_misfit(const PlannedRun& run, const Recipe& recipe, std::ostream& out) {
-  const auto advice = advise(run.request, recipe, *run.kernels, 5);
-  fmt::print(out, "\n{}\n", describe_misfit(run.request, recipe, advice));
+void print_misfit(const RunRequest& run, const Recipe& recipe, std::ostream& out) {
+  const auto advice = advise(run.recipe, recipe, *run.kernels, 5);
+  fmt::print(out, "\n{}\n", describe_misfit(run.recipe, recipe, advice));
   for (const Advice& change : advice) {
     fmt::print(out, "  {:<36} {:>10}{}\n", change.change, binary_bytes(change.needed_bytes),
                change.fits ? "  fits" : "");
   }
 }
 
-void print_details(const PlannedRun& run, const Recipe& recipe, const PlanFacts& facts,
+void print_details(const RunRequest& run, const Recipe& recipe, const PlanFacts& facts,
                    const MemorySummary& summary, const MemoryReport& report, std::ostream& out) {
   fmt::print(out, "\n");
   for (const std::string& note : detailed_notes(facts, summary)) fmt::print(out, "{}\n", note);
@@ -99,8 +99,8 @@ void print_details(const PlannedRun& run, const Recipe& recipe, const PlanFacts&
 }
 
 /// Whether the command could start as it stands.
-bool can_start(const Settings& settings, const PlannedRun& run, const Recipe& recipe) {
-  const bool filled = run.model.has_weights || settings.model.init == InitWeights::random;
+bool can_start(const Settings& settings, const ModelSource& model, const Recipe& recipe) {
+  const bool filled = model.has_weights || settings.model.init == InitWeights::random;
   return recipe.fits && filled && !settings.data.train_files.empty() && !settings.device.profile;
 }
 
@@ -117,13 +117,13 @@ Recomputed recomputed_of(const Recipe& recipe) {
   return {again, share(forward_flops(graph)), share(all - again)};
 }
 
-void print_plan(const Settings& settings, const PlannedRun& run, const Recipe& recipe,
-                const MemoryReport& report, std::ostream& out) {
-  const PlanFacts facts = plan_facts(run.model.config, recipe, report);
+void print_plan(const Settings& settings, const ModelSource& model, const RunRequest& run,
+                const Recipe& recipe, const MemoryReport& report, std::ostream& out) {
+  const PlanFacts facts = plan_facts(run.recipe.config, recipe, report);
   const MemorySummary summary = summarize(report);
-  fmt::print(out, "{}\n", describe_verdict(recipe, run.request.budget_bytes));
+  fmt::print(out, "{}\n", describe_verdict(recipe, run.recipe.budget_bytes));
   fmt::print(out, "{}\n", describe_parameters(facts.parameters));
-  print_card(run.request.target.card, out);
+  print_card(run.recipe.target.card, out);
   fmt::print(out, "\n{}", summary_text(summary));
   for (const std::string& note : short_notes(facts, recipe, summary)) {
     fmt::print(out, "{}\n", note);
@@ -134,7 +134,7 @@ void print_plan(const Settings& settings, const PlannedRun& run, const Recipe& r
     fmt::print(out, "more: details=true, and `snug help memory` for the words\n");
   }
   if (!recipe.fits) print_misfit(run, recipe, out);
-  if (!can_start(settings, run, recipe)) return;
+  if (!can_start(settings, model, recipe)) return;
   Settings shown = settings;
   shown.origins.erase("details");  // a matter of this command alone
   fmt::print(out, "\n{}\n", repro_line("train", shown));

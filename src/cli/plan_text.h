@@ -3,9 +3,9 @@
 
 #include <ostream>
 
-#include "cli/plan_request.h"
 #include "plan/recipe.h"
 #include "plan/report.h"
+#include "train/request.h"
 
 namespace snug {
 
@@ -19,7 +19,7 @@ Recomputed recomputed_of(const Recipe& recipe);
 
 /// The verdict, six lines, notes; with `details` all the rest. On a misfit what would fit, and
 /// where the run could start as it is the command that starts it.
-void print_plan(const Settings& settings, const PlannedRun& run, const Recipe& recipe,
-                const MemoryReport& report, std::ostream& out);
+void print_plan(const Settings& settings, const ModelSource& model, const RunRequest& run,
+                const Recipe& recipe, const MemoryReport& report, std::ostream& out);
 
 }  // namespace snug

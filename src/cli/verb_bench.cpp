@@ -4,7 +4,6 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "backend/backend.h"
 #include "cli/verbs.h"
 #include "core/error.h"
 #include "core/settings_load.h"
@@ -12,7 +11,7 @@
 #include "exec/executor.h"
 #include "plan/recipe.h"
 #include "plan/recipe_text.h"
-#include "train/run_setup.h"
+#include "train/request.h"
 #include "train/step_runner.h"
 #include "train/weights.h"
 
@@ -96,22 +95,18 @@ int run_bench(const Command& command, Console& console) {
   }
   const Settings settings = bench_settings(command);
   const ModelSource model = open_model(settings.model);
-  const Target target = make_target(settings.device);
-  const auto kernels = make_backend(target);
-  const ProcessMemory memory = process_memory(settings.device, target);
-  const RecipeRequest request{.config = model.config,
-                              .settings = settings,
-                              .lengths = {settings.bench.sequence},
-                              .evaluate = false,
-                              .rope_positions = settings.bench.sequence,
-                              .target = target,
-                              .budget_bytes = memory.budget,
-                              .outside_bytes = memory.outside};
-  const Recipe recipe = choose_recipe(request, *kernels, nullptr);
+  const std::int64_t rows = settings.bench.batch * settings.bench.accumulation;
+  DataSource data;
+  data.max_length = settings.bench.sequence;
+  data.train = random_rows(rows, settings.bench.sequence, model.config.vocab_size);
+  const RunRequest request = make_request(settings, model, data, nullptr);
+  const Target& target = request.recipe.target;
+  const Recipe recipe = make_recipe(request, model);
   if (!recipe.fits) {
-    throw DoesNotFit(describe_misfit(request, recipe, advise(request, recipe, *kernels, 5)));
+    throw DoesNotFit(describe_misfit(request.recipe, recipe,
+                                     advise(request.recipe, recipe, *request.kernels, 5)));
   }
-  fmt::print(console.talk, "{}\n", describe_verdict(recipe, memory.budget));
+  fmt::print(console.talk, "{}\n", describe_verdict(recipe, request.recipe.budget_bytes));
   ThreadPool pool(target.threads);
   Executor executor(
       recipe.plan, reserve_arenas(recipe.plan, pool), pool,
@@ -119,10 +114,8 @@ int run_bench(const Command& command, Console& console) {
   executor.play(recipe.module->script.init);
   const auto bytes = [&](std::string_view name) { return executor.bytes(name); };
   fill_weights(recipe.module->parameters, model, 42, bytes, pool);
-  const std::int64_t rows = settings.bench.batch * settings.bench.accumulation;
-  const Dataset data = random_rows(rows, settings.bench.sequence, model.config.vocab_size);
   StepRunner runner(recipe, executor);
-  const BenchRun run = play_steps(runner, data, settings, executor);
+  const BenchRun run = play_steps(runner, data.train, settings, executor);
   const double seconds = median(run.seconds);
   const double tokens = static_cast<double>(rows * settings.bench.sequence);
   const nlohmann::ordered_json json = {

@@ -8,7 +8,6 @@
 #include "cli/demo_model.h"
 #include "cli/demo_score.h"
 #include "cli/demo_task.h"
-#include "cli/plan_request.h"
 #include "cli/verbs.h"
 #include "core/error.h"
 #include "core/settings_load.h"
@@ -136,14 +135,14 @@ void Demo::make() {
 void Demo::plan() {
   title(2, "plan");
   fmt::print(say_, "$ {}\n", repro_line("train", settings_));
-  const PlannedRun run = plan_request(settings_);
+  trainer_ = std::make_unique<Trainer>(settings_, Talk{say_, terminal_.descriptor});
+  const RunRequest& run = trainer_->request();
   const std::int64_t rows = resolve_batch(settings_).rows;
   Settings plain = settings_;
   plain.recompute = nothing_recomputed();
-  const Recipe plain_recipe = compile_recipe(run.request, plain, rows, *run.kernels, nullptr);
+  const Recipe plain_recipe = compile_recipe(run.recipe, plain, rows, *run.kernels, nullptr);
   plain_arena_ = plain_recipe.plan.arena(Space::device).bytes;
-  budget_ = run.request.budget_bytes;
-  trainer_ = std::make_unique<Trainer>(settings_, Talk{say_, terminal_.descriptor});
+  budget_ = run.recipe.budget_bytes;
   const Recipe& chosen = trainer_->recipe();
   chosen_needed_ = chosen.needed_bytes;
   plain_needed_ = chosen_needed_ - chosen.plan.arena(Space::device).bytes + plain_arena_;

@@ -1,20 +1,22 @@
 #include <fmt/ostream.h>
 
-#include "cli/plan_request.h"
 #include "cli/verbs.h"
 #include "core/error.h"
 #include "core/settings_load.h"
 #include "ir/text.h"
 #include "plan/report.h"
+#include "train/request.h"
 
 namespace snug {
 
 int run_explain(const Command& command, Console& console) {
   require_setting(command.settings, "model_name_or_path", "explain");
-  const PlannedRun run = plan_request(command.settings);
+  const ModelSource model = open_model(command.settings.model);
+  const DataSource data = open_data(command.settings, model);
+  const RunRequest run = make_request(command.settings, model, data, nullptr);
   const std::string& wanted = command.settings.explain.after;
   // The search compiles many candidates; the trace belongs to the one that is chosen.
-  const Recipe chosen = choose_recipe(run.request, *run.kernels, nullptr);
+  const Recipe chosen = make_recipe(run, model);
   std::string text;
   std::vector<std::string> seen;
   PipelineTrace trace;
@@ -23,7 +25,7 @@ int run_explain(const Command& command, Console& console) {
     if (wanted.empty() || pass == wanted) text = print_graph(graph);
   };
   const Recipe recipe =
-      compile_recipe(run.request, chosen.settings, chosen.micro_rows, *run.kernels, &trace);
+      compile_recipe(run.recipe, chosen.settings, chosen.micro_rows, *run.kernels, &trace);
   if (command.settings.explain.kernels) {
     fmt::print(console.out, "{}", kernels_text(recipe.plan));
     return kDone;

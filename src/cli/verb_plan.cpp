@@ -1,8 +1,8 @@
 #include <fmt/ostream.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
-#include "cli/plan_request.h"
 #include "cli/plan_text.h"
 #include "cli/verbs.h"
 #include "core/settings_load.h"
@@ -10,6 +10,8 @@
 #include "plan/notes.h"
 #include "plan/recipe_text.h"
 #include "plan/report.h"
+#include "train/request.h"
+#include "train/run_folder.h"
 
 namespace snug {
 namespace {
@@ -35,16 +37,16 @@ nlohmann::ordered_json json_of(const MemorySummary& summary) {
   return json;
 }
 
-void print_json(const PlannedRun& run, const Recipe& recipe, const MemoryReport& report,
+void print_json(const RunRequest& run, const Recipe& recipe, const MemoryReport& report,
                 std::ostream& out) {
   nlohmann::ordered_json json = {{"schema", 1}};
   json.update(report_json(report));
   json["needed_bytes"] = recipe.needed_bytes;
-  json["budget_bytes"] = run.request.budget_bytes;
-  json["outside_bytes"] = run.request.outside_bytes;
+  json["budget_bytes"] = run.recipe.budget_bytes;
+  json["outside_bytes"] = run.recipe.outside_bytes;
   json["summary"] = json_of(summarize(report));
-  json["facts"] = json_of(plan_facts(run.model.config, recipe, report));
-  if (const Card& card = run.request.target.card; card.present()) {
+  json["facts"] = json_of(plan_facts(run.recipe.config, recipe, report));
+  if (const Card& card = run.recipe.target.card; card.present()) {
     json["card"] = {{"name", card.name},
                     {"compute", card.compute},
                     {"memory_bytes", card.memory_bytes},
@@ -62,7 +64,7 @@ void print_json(const PlannedRun& run, const Recipe& recipe, const MemoryReport&
                        {"steps", again.steps}};
   if (!recipe.fits) {
     json["advice"] = nlohmann::ordered_json::array();
-    for (const Advice& change : advise(run.request, recipe, *run.kernels, 5)) {
+    for (const Advice& change : advise(run.recipe, recipe, *run.kernels, 5)) {
       json["advice"].push_back({{"change", change.change},
                                 {"needed_bytes", change.needed_bytes},
                                 {"fits", change.fits}});
@@ -75,16 +77,24 @@ void print_json(const PlannedRun& run, const Recipe& recipe, const MemoryReport&
 
 int run_plan(const Command& command, Console& console) {
   require_setting(command.settings, "model_name_or_path", "plan");
-  const PlannedRun run = plan_request(command.settings);
-  for (const std::string& note : run.model.notes) fmt::print(console.talk, "{}\n", note);
-  const Recipe recipe = choose_recipe(run.request, *run.kernels, nullptr);
+  const ModelSource model = open_model(command.settings.model);
+  for (const std::string& note : model.notes) fmt::print(console.talk, "{}\n", note);
+  const DataSource data = open_data(command.settings, model);
+  std::optional<Progression> before;
+  if (data.train.size() > 0) {
+    const RunFolder folder(command.settings, model, data.name,
+                           {console.talk, console.talk_terminal.descriptor});
+    if (!folder.resume_from().empty()) before = read_progression(folder.resume_from());
+  }
+  const RunRequest run = make_request(command.settings, model, data, before ? &*before : nullptr);
+  const Recipe recipe = make_recipe(run, model);
   MemoryReport report = make_report(recipe.plan);
-  report.budget_bytes = run.request.budget_bytes;
-  report.outside_bytes = run.request.outside_bytes;
+  report.budget_bytes = run.recipe.budget_bytes;
+  report.outside_bytes = run.recipe.outside_bytes;
   if (command.json) {
     print_json(run, recipe, report, console.out);
   } else {
-    print_plan(command.settings, run, recipe, report, console.out);
+    print_plan(command.settings, model, run, recipe, report, console.out);
   }
   return recipe.fits ? kDone : kDoesNotFit;
 }

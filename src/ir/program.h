@@ -31,9 +31,15 @@ struct StepScript {
     std::int32_t whole_step = -1;  ///< forward, backward and update in one: steps of one slot
     std::int32_t first = -1;       ///< writes the step's gradients
     std::int32_t next = -1;        ///< adds to them
-    std::int32_t evaluate = -1;
   };
-  std::vector<Bucket> buckets;  ///< by length, ascending
+  /// The loss alone of up to `rows` sequences of `length` tokens.
+  struct Evaluation {
+    std::int64_t rows = 0;
+    std::int64_t length = 0;
+    std::int32_t program = -1;
+  };
+  std::vector<Bucket> buckets;          ///< by length, ascending
+  std::vector<Evaluation> evaluations;  ///< by length, ascending: lengths of their own
   std::int32_t init = -1;
   std::int32_t update = -1;
 

@@ -95,10 +95,6 @@ Graph evaluation_graph(const Graph& loss, const Settings& settings) {
       nullptr);
 }
 
-Graph evaluation_program(const Graph& graph, std::int64_t length) {
-  return extract_program(graph, fmt::format("eval.{}", length), in_step);
-}
-
 /// Whether what the pass adds belongs to the update and init, of which a step with micro-batches
 /// has one of each.
 bool adds_updates_only(const Pass& pass) {
@@ -112,8 +108,10 @@ class StepCompiler {
       : config_(config), request_(request), settings_(settings), trace_(trace) {}
 
   StepModule run() {
-    check(!request_.lengths.empty(), "a step without a bucket");
+    check(!request_.lengths.empty() || !request_.evaluation_lengths.empty(),
+          "a step without a bucket");
     for (const std::int64_t length : request_.lengths) add_bucket(length);
+    if (request_.lengths.empty()) add_evaluations();
     return std::move(module_);
   }
 
@@ -139,10 +137,8 @@ class StepCompiler {
     } else {
       bucket.whole_step = add(extract_program(step, fmt::format("step.{}", length), in_step));
     }
-    if (request_.evaluate) {
-      bucket.evaluate = add(evaluation_program(evaluation_graph(loss, settings_), length));
-    }
     if (longest) {
+      add_evaluations();
       // Shapes of update and init depend on no bucket: one of each serves all.
       if (request_.accumulate)
         module_.script.update = add(extract_program(step, "update", in_update));
@@ -150,6 +146,20 @@ class StepCompiler {
       module_.parameters = step.parameters;
     }
     module_.script.buckets.push_back(bucket);
+  }
+
+  void add_evaluations() {
+    for (const std::int64_t length : request_.evaluation_lengths) {
+      const Graph graph = evaluation_graph(
+          build_loss(config_, {request_.rows, length}, request_.rope_positions), settings_);
+      if (request_.lengths.empty() && module_.programs.empty()) {
+        module_.script.init = add(extract_program(graph, "init", in_init));
+        module_.parameters = graph.parameters;
+      }
+      const std::int32_t program =
+          add(extract_program(graph, fmt::format("eval.{}", length), in_step));
+      module_.script.evaluations.push_back({request_.rows, length, program});
+    }
   }
 
   std::int32_t add(Graph graph) {
@@ -180,25 +190,6 @@ Graph graph_before_recompute(const ModelConfig& config, const StepRequest& reque
   passes.erase(recompute, passes.end());
   const BatchCapacity batch{request.rows, request.lengths.back()};
   return run_passes(build_loss(config, batch, request.rope_positions), passes, nullptr);
-}
-
-StepModule compile_evaluation(const ModelConfig& config, const StepRequest& request,
-                              const Settings& settings) {
-  StepModule module;
-  for (const std::int64_t length : request.lengths) {
-    const Graph graph = evaluation_graph(
-        build_loss(config, {request.rows, length}, request.rope_positions), settings);
-    if (module.programs.empty()) {
-      module.script.init = 0;
-      module.programs.push_back({"init", extract_program(graph, "init", in_init)});
-      module.parameters = graph.parameters;
-    }
-    module.programs.push_back({fmt::format("eval.{}", length), evaluation_program(graph, length)});
-    StepScript::Bucket bucket{.rows = request.rows, .length = length};
-    bucket.evaluate = static_cast<std::int32_t>(module.programs.size()) - 1;
-    module.script.buckets.push_back(bucket);
-  }
-  return module;
 }
 
 StepModule compile_generation(const ModelConfig& config, GenerationCapacity capacity,

@@ -12,12 +12,10 @@ constexpr std::int64_t kShortestRows = 64;
 /// The request with all rows of a step in one micro-batch of rows no longer than `length`.
 RecipeRequest in_one_micro_batch(const RecipeRequest& request, std::int64_t rows,
                                  std::int64_t length) {
-  RecipeRequest one = request;
+  RecipeRequest one = with_length(request, length);
   one.settings.batch = {.global_batch_size = rows,
                         .per_device_train_batch_size = rows,
                         .gradient_accumulation_steps = std::nullopt};
-  std::erase_if(one.lengths, [&](std::int64_t l) { return l >= length; });
-  one.lengths.push_back(length);
   return one;
 }
 
@@ -30,7 +28,8 @@ struct Nearest {
 Nearest nearest_with(const RecipeRequest& request, const KernelSource& kernels, std::int64_t rows,
                      bool was_accumulating) {
   Nearest nearest;
-  std::int64_t length = request.lengths.back();
+  const std::int64_t longest = longest_row(request);
+  std::int64_t length = longest;
   for (;; length /= 2) {
     RecipeRequest one = in_one_micro_batch(request, rows, length);
     one.settings.optimizer.max_grad_norm = 0;
@@ -46,7 +45,7 @@ Nearest nearest_with(const RecipeRequest& request, const KernelSource& kernels, 
   };
   if (was_accumulating) add("accumulation 1");
   if (request.settings.precision.fp16) add("bf16=true");
-  if (length != request.lengths.back()) nearest.text += fmt::format(" at max_length={}", length);
+  if (length != longest) nearest.text += fmt::format(" at max_length={}", length);
   return nearest;
 }
 

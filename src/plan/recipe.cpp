@@ -15,6 +15,7 @@ constexpr std::int64_t kShortestRows = 64;
 
 /// A step of `accumulation` micro-batches of the longest bucket.
 double step_seconds(const StepModule& module, std::int64_t accumulation) {
+  if (module.script.buckets.empty()) return 0;
   const StepScript::Bucket& bucket = module.script.buckets.back();
   const auto seconds = [&](std::int32_t program) {
     if (program < 0) return 0.0;
@@ -32,8 +33,25 @@ StepRequest step_request(const RecipeRequest& request, std::int64_t micro_rows,
   return {.rows = micro_rows,
           .lengths = request.lengths,
           .accumulate = accumulation > 1,
-          .evaluate = request.evaluate,
+          .evaluation_lengths = request.evaluation_lengths,
           .rope_positions = request.rope_positions};
+}
+
+std::int64_t longest_row(const RecipeRequest& request) {
+  std::int64_t longest = 0;
+  for (const auto* lengths : {&request.lengths, &request.evaluation_lengths}) {
+    if (!lengths->empty()) longest = std::max(longest, lengths->back());
+  }
+  return longest;
+}
+
+RecipeRequest with_length(RecipeRequest request, std::int64_t length) {
+  for (auto* lengths : {&request.lengths, &request.evaluation_lengths}) {
+    if (std::erase_if(*lengths, [&](std::int64_t l) { return l >= length; }) > 0) {
+      lengths->push_back(length);
+    }
+  }
+  return request;
 }
 
 Recipe compile_recipe(const RecipeRequest& request, const Settings& settings,
@@ -107,10 +125,8 @@ std::vector<Advice> advise(const RecipeRequest& request, const Recipe& tried,
     consider(change.text, choose_recipe(change.request, kernels, nullptr));
   }
   // Shorter rows: the longest that fit, else the shortest tried.
-  for (std::int64_t length = request.lengths.back() / 2; length >= kShortestRows; length /= 2) {
-    RecipeRequest shorter = request;
-    std::erase_if(shorter.lengths, [&](std::int64_t l) { return l >= length; });
-    shorter.lengths.push_back(length);
+  for (std::int64_t length = longest_row(request) / 2; length >= kShortestRows; length /= 2) {
+    const RecipeRequest shorter = with_length(request, length);
     const bool last = length / 2 < kShortestRows;
     const Recipe recipe = choose_recipe(shorter, kernels, nullptr);
     if (!recipe.fits && !last) continue;

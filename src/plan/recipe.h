@@ -17,8 +17,8 @@ namespace snug {
 struct RecipeRequest {
   ModelConfig config;
   Settings settings;
-  std::vector<std::int64_t> lengths;  ///< of the buckets, ascending
-  bool evaluate = false;
+  std::vector<std::int64_t> lengths;  ///< of training's buckets, ascending; none: evaluation alone
+  std::vector<std::int64_t> evaluation_lengths;  ///< of evaluation's buckets; none: no evaluation
   std::int64_t rope_positions = 1;
   Target target;
   std::int64_t budget_bytes = 0;   ///< of the whole process
@@ -42,6 +42,12 @@ struct Recipe {
 StepRequest step_request(const RecipeRequest& request, std::int64_t micro_rows,
                          std::int64_t accumulation);
 
+/// Tokens of the longest row, to train or to evaluate on.
+std::int64_t longest_row(const RecipeRequest& request);
+
+/// The request with no row longer than `length`.
+RecipeRequest with_length(RecipeRequest request, std::int64_t length);
+
 /// Compiles and plans one recipe whose settings leave nothing open.
 Recipe compile_recipe(const RecipeRequest& request, const Settings& settings,
                       std::int64_t micro_rows, const KernelSource& kernels, PipelineTrace* trace);
@@ -51,7 +57,7 @@ Recipe compile_recipe(const RecipeRequest& request, const Settings& settings,
 /// is then `false` or a byte limit). When none fits, the one that needs the least memory, with
 /// `fits` false. Every choice keeps the global batch and is exact or reordered. UserError when the
 /// batch keys contradict each other, or when no micro-batch stays below a given limit of
-/// activations.
+/// activations. Evaluation alone leaves nothing to choose.
 Recipe choose_recipe(const RecipeRequest& request, const KernelSource& kernels,
                      PipelineTrace* trace);
 

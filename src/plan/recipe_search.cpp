@@ -221,6 +221,10 @@ class RecipeSearch {
 
 Recipe choose_recipe(const RecipeRequest& request, const KernelSource& kernels,
                      PipelineTrace* trace) {
+  if (request.lengths.empty()) {
+    const std::int64_t rows = resolve_batch(request.settings).rows;
+    return compile_recipe(request, request.settings, rows, kernels, trace);
+  }
   check_combinations(request, kernels);
   return RecipeSearch(request, kernels, trace).run();
 }

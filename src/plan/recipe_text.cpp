@@ -28,9 +28,11 @@ std::string describe_recipe(const Recipe& recipe) {
   const std::string policy =
       limit ? binary_bytes(*limit)
             : find_setting("activation_checkpointing").row->field.print(recipe.settings);
+  const StepScript& script = recipe.module->script;
+  const std::int64_t longest =
+      script.buckets.empty() ? script.evaluations.back().length : script.buckets.back().length;
   std::string text = fmt::format("{}, {}, {} × {} rows of ≤ {}", describe_tuning(settings), type,
-                                 recipe.accumulation, recipe.micro_rows,
-                                 recipe.module->script.buckets.back().length);
+                                 recipe.accumulation, recipe.micro_rows, longest);
   const std::string optimizer = find_setting("optim").row->field.print(settings);
   if (optimizer != "adamw_torch") text += ", " + optimizer;
   if (settings.update_in_backward.on) text += ", update_in_backward";

@@ -123,13 +123,14 @@ void pack_rows(const DataSettings& settings, DataSource& data) {
 
 DataSource open_data(const Settings& settings, const ModelSource& model) {
   DataSource data;
+  const TokenRules rules = token_rules(settings, model.config);
+  data.max_length = rules.max_length;
+  if (settings.data.train_files.empty()) return data;
   const fs::path tokenizer = model.folder / "tokenizer.json";
   if (!model.folder.empty() && fs::exists(tokenizer)) {
     data.tokenizer = Tokenizer::from_file(tokenizer);
   }
   const Tokenizer* reader = data.tokenizer ? &*data.tokenizer : nullptr;
-  const TokenRules rules = token_rules(settings, model.config);
-  data.max_length = rules.max_length;
   data.train = load_dataset(settings.data.train_files, reader, rules);
   data.name = fs::path(settings.data.train_files.front()).stem().string();
   if (!settings.data.eval_files.empty()) {

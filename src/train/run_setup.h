@@ -55,7 +55,8 @@ struct DataSource {
   std::int64_t max_length = 0;
 };
 
-/// Reads and tokenises train_file and eval_file (or val_size rows of train_file's end).
+/// Reads and tokenises train_file and eval_file (or val_size rows of train_file's end). Without
+/// train_file: no rows, max_length alone.
 DataSource open_data(const Settings& settings, const ModelSource& model);
 
 /// The rules rows are tokenised by.

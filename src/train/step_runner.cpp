@@ -7,11 +7,25 @@
 #include "passes/optimizer.h"
 
 namespace snug {
+namespace {
+
+/// Of these lengths, the shortest that holds every row.
+std::int32_t bucket_for(std::span<const std::int64_t> lengths, const Dataset& data,
+                        std::span<const std::int64_t> rows) {
+  std::int64_t longest = 0;
+  for (const std::int64_t row : rows) longest = std::max(longest, data.length(row));
+  return bucket_of(lengths, longest);
+}
+
+}  // namespace
 
 StepRunner::StepRunner(const Recipe& recipe, Executor& executor)
     : recipe_(recipe), executor_(executor) {
   for (const StepScript::Bucket& bucket : recipe.module->script.buckets) {
     lengths_.push_back(bucket.length);
+  }
+  for (const StepScript::Evaluation& evaluation : recipe.module->script.evaluations) {
+    evaluation_lengths_.push_back(evaluation.length);
   }
   slot_buckets_.reserve(static_cast<std::size_t>(recipe.accumulation));
   calls_.reserve(static_cast<std::size_t>(recipe.accumulation) + 1);
@@ -22,12 +36,6 @@ std::span<const std::int64_t> StepRunner::slot_rows(std::span<const std::int64_t
   const auto size = static_cast<std::size_t>(recipe_.micro_rows);
   const std::size_t begin = slot * size;
   return rows.subspan(begin, std::min(size, rows.size() - begin));
-}
-
-std::int32_t StepRunner::bucket_for(const Dataset& data, std::span<const std::int64_t> rows) const {
-  std::int64_t longest = 0;
-  for (const std::int64_t row : rows) longest = std::max(longest, data.length(row));
-  return bucket_of(lengths_, longest);
 }
 
 void StepRunner::set_scalars(double learning_rate, std::int64_t applied, std::int64_t labels,
@@ -71,7 +79,7 @@ StepOutcome StepRunner::train(const Dataset& data, std::span<const std::int64_t>
   const std::size_t slots = (rows.size() + micro - 1) / micro;
   slot_buckets_.clear();
   for (std::size_t slot = 0; slot < slots; ++slot) {
-    slot_buckets_.push_back(bucket_for(data, slot_rows(rows, slot)));
+    slot_buckets_.push_back(bucket_for(lengths_, data, slot_rows(rows, slot)));
     outcome.padded += recipe_.micro_rows * lengths_[static_cast<std::size_t>(slot_buckets_.back())];
   }
   recipe_.module->script.expand(slot_buckets_, calls_);
@@ -102,13 +110,11 @@ EvaluationOutcome StepRunner::evaluate(const Dataset& data) {
       rows.push_back(r);
       outcome.labels += data.label_count(r);
     }
-    const std::int32_t bucket = bucket_for(data, rows);
-    const StepScript::Bucket& programs =
-        recipe_.module->script.buckets[static_cast<std::size_t>(bucket)];
-    fill(programs.evaluate, data, rows, programs.length);
-    executor_.play(programs.evaluate);
-    outcome.loss_sum +=
-        static_cast<double>(executor_.value<float>(programs.evaluate, "metric/loss")[0]);
+    const auto bucket = static_cast<std::size_t>(bucket_for(evaluation_lengths_, data, rows));
+    const auto& [_, length, program] = recipe_.module->script.evaluations[bucket];
+    fill(program, data, rows, length);
+    executor_.play(program);
+    outcome.loss_sum += static_cast<double>(executor_.value<float>(program, "metric/loss")[0]);
   }
   return outcome;
 }

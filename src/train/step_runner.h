@@ -58,12 +58,12 @@ class StepRunner {
             std::int64_t length);
   std::span<const std::int64_t> slot_rows(std::span<const std::int64_t> rows,
                                           std::size_t slot) const;
-  std::int32_t bucket_for(const Dataset& data, std::span<const std::int64_t> rows) const;
   void read_outcome(std::int32_t program, StepOutcome& outcome) const;
 
   const Recipe& recipe_;
   Executor& executor_;
-  std::vector<std::int64_t> lengths_;
+  std::vector<std::int64_t> lengths_;  ///< of training
+  std::vector<std::int64_t> evaluation_lengths_;
   std::vector<std::int32_t> slot_buckets_;
   std::vector<ScriptCall> calls_;
 };

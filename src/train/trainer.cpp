@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "backend/backend.h"
 #include "core/error.h"
 #include "core/philox.h"
 #include "core/settings_load.h"
@@ -44,7 +42,6 @@ std::uint64_t fingerprint(const Dataset& data) {
 
 Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)), talk_(talk) {
   model_ = open_model(settings_.model);
-  adopt_quantization(settings_, model_);
   if (!model_.has_weights && settings_.model.init == InitWeights::pretrained) {
     user_error("'{}' is a shape without weights. Add init=random to train it from random weights.",
                settings_.model.name_or_path);
@@ -52,48 +49,28 @@ Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)),
   data_ = open_data(settings_, model_);
   folder_ = std::make_unique<RunFolder>(settings_, model_, data_.name, talk_);
   choose();
-  check_adapter(recipe_->module->parameters, model_, settings_.lora.modules_to_save);
-  set_schedule();
-  if (!folder_->resume_from().empty()) check_resumed(read_progression(folder_->resume_from()));
 }
 
 Trainer::~Trainer() = default;
 
 void Trainer::choose() {
-  const Target target = make_target(settings_.device);
-  kernels_ = make_backend(target);
-  memory_ = process_memory(settings_.device, target);
-  RecipeRequest request{.config = model_.config,
-                        .settings = settings_,
-                        .lengths = choose_buckets(data_.train, settings_.data.bucket_count),
-                        .evaluate = data_.eval.size() > 0,
-                        .rope_positions = 0,
-                        .target = target,
-                        .budget_bytes = memory_.budget,
-                        .outside_bytes = memory_.outside};
-  const fs::path& resume_from = folder_->resume_from();
-  if (!resume_from.empty() && !resolve_batch(settings_).micro) {
-    // Another micro-batch would add the gradients up in another order.
-    request.settings.batch.per_device_train_batch_size =
-        read_progression(resume_from).trainer.train_batch_size;
-  }
-  if (data_.eval.size() > 0 && data_.eval.counts().longest > request.lengths.back()) {
-    request.lengths.back() = data_.eval.counts().longest;
-  }
-  request.rope_positions = request.lengths.back();
-  recipe_ = std::make_unique<Recipe>(choose_recipe(request, *kernels_, nullptr));
+  std::optional<Progression> before;
+  if (!folder_->resume_from().empty()) before = read_progression(folder_->resume_from());
+  request_ = make_request(settings_, model_, data_, before ? &*before : nullptr);
+  settings_.quantization = request_.recipe.settings.quantization;  // as the model's files say
+  recipe_ = std::make_unique<Recipe>(make_recipe(request_, model_));
   if (!recipe_->fits) {
-    throw DoesNotFit(describe_misfit(request, *recipe_, advise(request, *recipe_, *kernels_, 5)));
-  }
-  if (model_.has_weights && resume_from.empty()) {
-    check_packed_weights(recipe_->module->parameters, ModelWeights(model_.folder));
+    const RecipeRequest& asked = request_.recipe;
+    throw DoesNotFit(
+        describe_misfit(asked, *recipe_, advise(asked, *recipe_, *request_.kernels, 5)));
   }
   set_stored_dtype(model_, stored_dtype(settings_.precision));
+  set_schedule();
+  if (before) check_resumed(*before);
 }
 
 void Trainer::set_schedule() {
-  schedule_ = std::make_unique<RunSchedule>(settings_, data_.train.size(), recipe_->rows_per_step,
-                                            data_.eval.size() > 0);
+  schedule_ = std::move(request_.schedule);
   schedule_->describe(at_.trainer);
   at_.trainer.train_batch_size = recipe_->micro_rows;
   at_.seed = settings_.run.seed;

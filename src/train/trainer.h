@@ -10,6 +10,7 @@
 #include "core/settings.h"
 #include "train/checkpoint.h"
 #include "train/progress.h"
+#include "train/request.h"
 #include "train/run_folder.h"
 #include "train/run_schedule.h"
 #include "train/run_setup.h"
@@ -53,6 +54,7 @@ class Trainer {
   Trainer(Settings settings, Talk talk);
   ~Trainer();
 
+  const RunRequest& request() const { return request_; }
   const Recipe& recipe() const { return *recipe_; }
   const DatasetCounts& counts() const { return data_.train.counts(); }
 
@@ -79,8 +81,7 @@ class Trainer {
   Talk talk_;
   ModelSource model_;
   DataSource data_;
-  ProcessMemory memory_;
-  std::unique_ptr<KernelSource> kernels_;
+  RunRequest request_;
   std::unique_ptr<Recipe> recipe_;
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<RunSchedule> schedule_;

@@ -59,10 +59,10 @@ void Trainer::print_header() const {
   }
   out << fmt::format("steps: {} of {} rows · output: {}\n", at_.trainer.max_steps,
                      recipe_->rows_per_step, folder_->path().string());
-  out << describe_verdict(*recipe_, memory_.budget) << "\n";
+  out << describe_verdict(*recipe_, request_.recipe.budget_bytes) << "\n";
   out << fmt::format("memory: {} planned for the arena, {} outside it\n",
                      binary_bytes(recipe_->plan.arena(Space::device).bytes),
-                     binary_bytes(memory_.outside));
+                     binary_bytes(request_.recipe.outside_bytes));
   for (const std::string& warning : reference_warnings(recipe_->plan)) out << warning << "\n";
   const std::string_view note = optimizer_note(settings_.optimizer);
   if (!note.empty()) out << "optimizer: " << note << "\n";

@@ -43,7 +43,7 @@ Recipe planned(const json& row) {
       .config = shape_config(shape.substr(shape.find(':') + 1)),
       .settings = settings,
       .lengths = {length},
-      .evaluate = true,
+      .evaluation_lengths = {length},
       .rope_positions = length,
       .target = {.backend = "cpu", .isa = Isa::amx, .threads = 2, .libraries = ""}};
   return compile_recipe(request, settings, row.at("rows").get<std::int64_t>(), CpuBackend(),

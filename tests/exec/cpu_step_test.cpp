@@ -78,7 +78,7 @@ class CpuStep {
                         {.rows = kRows,
                          .lengths = {kLength},
                          .accumulate = accumulate,
-                         .evaluate = true,
+                         .evaluation_lengths = {kLength},
                          .rope_positions = kLength},
                         settings, nullptr);
   }

@@ -113,8 +113,11 @@ StepModule compile(const char* shape, const char* settings) {
     const auto equals = word.find('=');
     assignments.push_back(from_command_line(word.substr(0, equals), word.substr(equals + 1)));
   }
-  const StepRequest request{
-      .rows = 2, .lengths = {512}, .accumulate = true, .evaluate = true, .rope_positions = 512};
+  const StepRequest request{.rows = 2,
+                            .lengths = {512},
+                            .accumulate = true,
+                            .evaluation_lengths = {512},
+                            .rope_positions = 512};
   return compile_step(shape_config(shape), request, make_settings(assignments), nullptr);
 }
 

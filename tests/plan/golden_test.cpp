@@ -39,7 +39,7 @@ StepModule compile(const Golden& golden) {
   const StepRequest request{.rows = golden.rows,
                             .lengths = {golden.length},
                             .accumulate = golden.accumulate,
-                            .evaluate = true,
+                            .evaluation_lengths = {golden.length},
                             .rope_positions = golden.length};
   return compile_step(shape_config(golden.shape), request, make_settings(assignments), nullptr);
 }

@@ -125,7 +125,7 @@ inline StepModule random_module(unsigned seed, int nodes, bool lanes) {
   module.programs.push_back(RandomProgram(random, "micro.next").draw(nodes, sums, false, lanes));
   module.programs.push_back(RandomProgram(random, "update").draw(nodes / 4, sums, false, lanes));
   StepScript::Bucket bucket;
-  bucket.evaluate = 0;
+  module.script.evaluations.push_back({0, 0, 0});
   bucket.first = 1;
   bucket.next = 2;
   module.script.buckets.push_back(bucket);

@@ -27,7 +27,7 @@ StepModule compile(const Recipe& recipe) {
   const StepRequest request{.rows = recipe.rows,
                             .lengths = {recipe.length},
                             .accumulate = recipe.accumulate,
-                            .evaluate = true,
+                            .evaluation_lengths = {recipe.length},
                             .rope_positions = recipe.length};
   return compile_step(shape_config(recipe.shape), request, settings, nullptr);
 }
@@ -65,7 +65,7 @@ TEST_P(PublishedShape, EvaluationNeedsLessThanTraining) {
   const auto bound = [&](std::int32_t program) {
     return report.programs[static_cast<std::size_t>(program)].spaces[0].lower_bound_bytes;
   };
-  EXPECT_LT(bound(bucket.evaluate), bound(train));
+  EXPECT_LT(bound(module.script.evaluations[0].program), bound(train));
 }
 
 using Policy = RecomputeOptions::Policy;

@@ -77,7 +77,7 @@ class Session {
     const StepRequest request{.rows = micro,
                               .lengths = choose_buckets(data_, settings_.data.bucket_count),
                               .accumulate = true,
-                              .evaluate = false,
+                              .evaluation_lengths = {},
                               .rope_positions = data_.counts().longest};
     const StepModule module = compile_step(model_.config, request, settings_, nullptr);
     const Plan plan = make_plan(module, *kernels_, target_);
