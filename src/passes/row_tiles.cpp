@@ -171,6 +171,7 @@ class Tiler {
         add_sum(node, begin);
         continue;
       }
+      node.attributes.set("whole_rows", block_->rows);
       for (ValueId& id : node.outputs) id = new_rows(id, begin, end);
       graph_.nodes.push_back(node);
       for (std::size_t i = 0; i < node.outputs.size(); ++i) {

@@ -27,8 +27,9 @@ struct RowBlock {
 
 /// Replaces each block by its tiles, one after the other. Blocks come in program order and their
 /// nodes do not interleave. Results by rows that others read are written together into whole ones;
-/// sums over rows add up over the tiles, rounded stochastically (of `seed`) where they are bf16. A
-/// block is left as it is when a node between its own both needs it and feeds it.
+/// nodes with them keep the whole's rows as the attribute `whole_rows`, by which the kernel is
+/// chosen; sums over rows add up over the tiles, rounded stochastically (of `seed`) where they are
+/// bf16. A block is left as it is when a node between its own both needs it and feeds it.
 void tile_rows(Graph& graph, std::span<const RowBlock> blocks, std::int64_t seed);
 
 }  // namespace snug

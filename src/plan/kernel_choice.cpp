@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "passes/row_tiles.h"
+
 namespace snug {
 namespace {
 
@@ -87,6 +89,26 @@ std::string types_of(const Graph& graph, const Node& node) {
   return fmt::format("{}", fmt::join(types, ", "));
 }
 
+/// Where the node works on a tile of rows: the kernel that would run the whole. Rows have the bits
+/// they would have there as long as the tiles' kernel is the whole's. nullptr: no tile.
+const Kernel* kernel_of_whole(const Graph& graph, const Node& node, const KernelSource& source,
+                              const Target& target) {
+  const std::int64_t rows = node.attributes.integer_or("whole_rows", 0);
+  if (rows == 0) return nullptr;
+  std::vector<OperandLayout> inputs = layouts(graph, node.inputs);
+  std::vector<OperandLayout> outputs = layouts(graph, node.outputs);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].present || operand_follows(node.op, i) != Follow::rows) continue;
+    inputs[i].type.shape.set(0, rows);
+  }
+  for (OperandLayout& output : outputs) output.type.shape.set(0, rows);
+  const KernelQuery whole{node.op, node.attributes, inputs, outputs, target};
+  for (const Kernel* kernel : source.kernels(node.op)) {
+    if (kernel->refuses == nullptr || !kernel->refuses(whole)) return kernel;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 OperandLayout layout_of(const Graph& graph, ValueId id) {
@@ -142,9 +164,15 @@ KernelChoice KernelChooser::decide(const Graph& graph, const Node& node) const {
   const NodeQuery query(graph, node, target_);
   KernelChoice choice;
   const auto kernels = source_.kernels(node.op);
+  const Kernel* whole = kernel_of_whole(graph, node, source_, target_);
+  if (whole != nullptr && whole->refuses != nullptr && whole->refuses(query)) whole = nullptr;
   for (const Kernel* kernel : kernels) {
     std::optional<std::string> reason;
     if (kernel->refuses != nullptr) reason = kernel->refuses(query);
+    if (!reason && whole != nullptr && kernel != whole) {
+      reason =
+          fmt::format("a tile of rows keeps the bits of the whole, which {} runs", whole->name);
+    }
     if (reason) {
       choice.refusals.emplace_back(kernel->name, std::move(*reason));
       continue;

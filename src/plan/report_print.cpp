@@ -201,6 +201,8 @@ std::string kernels_text(const Plan& plan) {
   for (const KernelChoice& choice : plan.choices) {
     line(out, "{}: {}, {} nodes, scratch {}", signature(plan, choice), choice.kernel->name,
          choice.nodes, binary_bytes(choice.grant));
+    if (!choice.kernel->row_invariant) line(out, "  a row's bits depend on the number of rows");
+    if (!choice.kernel->thread_invariant) line(out, "  bits depend on the number of threads");
     for (const auto& [kernel, reason] : choice.refusals) line(out, "  not {}: {}", kernel, reason);
   }
   return out;

@@ -70,12 +70,13 @@ struct WideQuery {
   std::span<const OperandLayout> outputs;
 };
 
-/// The fp32 kernel for it, nullptr when there is none.
+/// The fp32 kernel for it, the same for any number of rows; nullptr when there is none.
 const Kernel* find_inner(const KernelQuery& wide) {
   for (const auto& family : {products(), packed_products(), row_ops(), attentions(), adapters(),
                              losses(), steps(), updates()}) {
     for (const Kernel& kernel : family) {
-      if (kernel.op == wide.op && (kernel.refuses == nullptr || !kernel.refuses(wide))) {
+      if (kernel.op == wide.op && kernel.row_invariant &&
+          (kernel.refuses == nullptr || !kernel.refuses(wide))) {
         return &kernel;
       }
     }

@@ -118,7 +118,12 @@ void column_sum_run(const KernelCall& call) {
 }
 
 constexpr Kernel kKernels[] = {
-    {.name = "cpu_small_linear", .op = Op::linear, .refuses = small_refuses, .run = small_run},
+    // More rows are summed up in another order, by cpu_linear.
+    {.name = "cpu_small_linear",
+     .op = Op::linear,
+     .refuses = small_refuses,
+     .run = small_run,
+     .row_invariant = false},
     {.name = "cpu_linear",
      .op = Op::linear,
      .refuses = needs_bf16_or_f32,
