@@ -2,10 +2,39 @@
 
 #include <algorithm>
 
-#include "plan/accesses.h"
 #include "plan/placement.h"
 
 namespace snug {
+namespace {
+
+/// Raises `highest` to the end of `bytes` bytes at `begin`, in the arena they lie in.
+void measure(const std::byte* begin, std::int64_t bytes, const Arenas& arenas, const Target& target,
+             std::array<std::int64_t, kSpaces>& highest) {
+  for (std::size_t s = 0; s < kSpaces; ++s) {
+    const Arena& arena = arenas.spaces[s];
+    if (arena.data() == nullptr || begin < arena.data()) continue;
+    const std::int64_t end = begin - arena.data() + bytes;
+    if (end > arena.bytes()) continue;
+    highest[s] = std::max(highest[s], align_up(end, target.alignment(static_cast<Space>(s))));
+    return;
+  }
+  internal_error("{} bytes are handed to a kernel that lie in no arena", bytes);
+}
+
+/// What the kernel is handed, not what was planned for it.
+void measure(Step& step, const Arenas& arenas, const Target& target) {
+  for (const auto& operands : {step.inputs, step.outputs}) {
+    for (const Operand& operand : operands) {
+      if (operand.data == nullptr) continue;
+      measure(operand.data, extent_bytes(operand.layout), arenas, target, step.highest);
+    }
+  }
+  if (step.scratch.empty()) return;
+  measure(step.scratch.data(), static_cast<std::int64_t>(step.scratch.size()), arenas, target,
+          step.highest);
+}
+
+}  // namespace
 
 PreparedChoices prepare_choices(const Plan& plan) {
   PreparedChoices prepared;
@@ -31,7 +60,6 @@ Sequence::Sequence(const Plan& plan, std::int32_t program, const Arenas& arenas,
     if (exists(operand.value)) real.data = arenas[operand.space].data() + operand.offset;
     operands_.push_back(real);
   }
-  std::vector<Access> accesses;
   for (std::size_t i = 0; i < planned.instructions.size(); ++i) {
     const Instruction& instruction = planned.instructions[i];
     if (instruction.choice < 0 && instruction.waits == 0) continue;
@@ -56,11 +84,7 @@ Sequence::Sequence(const Plan& plan, std::int32_t program, const Arenas& arenas,
         step.scratch = {arenas[Space::device].data() + instruction.scratch_offset,
                         static_cast<std::size_t>(instruction.scratch_bytes)};
       }
-      accesses_of(graph, planned, instruction, accesses);
-      for (const Access& access : accesses) {
-        std::int64_t& highest = step.highest[static_cast<std::size_t>(access.space)];
-        highest = std::max(highest, align_up(access.high, plan.target.alignment(access.space)));
-      }
+      measure(step, arenas, plan.target);
     }
     lanes_[static_cast<std::size_t>(step.lane)].push_back(static_cast<std::int32_t>(steps_.size()));
     compute_only_ = compute_only_ && step.lane == Lane::compute;

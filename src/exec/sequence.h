@@ -21,7 +21,8 @@ struct Step {
   std::span<const Operand> outputs;
   std::span<std::byte> scratch;
   std::span<const Wait> waits;
-  /// Highest address handed over, by space, rounded up to the alignment.
+  /// End of the highest byte handed over, by space, as the operands' own addresses give it; rounded
+  /// up to the alignment.
   std::array<std::int64_t, kSpaces> highest{};
   std::int32_t index = -1;  ///< of the instruction
   Op op{};

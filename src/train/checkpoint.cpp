@@ -27,7 +27,10 @@ void add_state_texts(std::map<std::string, std::string>& texts, const Progressio
   texts[kScheduler] =
       Json{{"applied_steps", p.applied}, {"last_lr", p.learning_rate}}.dump(2) + "\n";
   if (p.loss_scale) texts[kScaler] = p.loss_scale->to_json();
-  texts[kRandom] = Json{{"generator", "philox4x32-10"}, {"seed", p.seed}}.dump(2) + "\n";
+  texts[kRandom] =
+      Json{{"generator", "philox4x32-10"}, {"seed", p.seed}, {"computed_on", p.computed_on}}.dump(
+          2) +
+      "\n";
   texts[kData] = Json{{"epoch", p.data.epoch},
                       {"step_in_epoch", p.data.step_in_epoch},
                       {"rows", p.data.rows},
@@ -127,7 +130,10 @@ Progression read_progression(const fs::path& folder) {
     p.applied = json.at("applied_steps").get<std::int64_t>();
     p.learning_rate = json.at("last_lr").get<double>();
   });
-  read(kRandom, [&](const Json& json) { p.seed = json.at("seed").get<std::int64_t>(); });
+  read(kRandom, [&](const Json& json) {
+    p.seed = json.at("seed").get<std::int64_t>();
+    p.computed_on = json.value("computed_on", std::string());
+  });
   if (fs::exists(folder / kScaler)) {
     const fs::path scaler = folder / kScaler;
     p.loss_scale = LossScale::from_json(read_text(scaler), scaler.string());

@@ -44,6 +44,8 @@ struct Progression {
   DataPosition data;
   std::int64_t applied = 0;  ///< updates applied: t and the schedule count these
   std::int64_t seed = 0;
+  /// computed_on() of the run that wrote it; empty where it is not known.
+  std::string computed_on;
   double learning_rate = 0;
   std::optional<LossScale> loss_scale;  ///< of fp16
 };

@@ -68,6 +68,20 @@ void StepRunner::read_outcome(std::int32_t program, StepOutcome& outcome) const 
   outcome.finite = !outcome.overflowed && std::isfinite(outcome.loss_sum);
 }
 
+StepMemory StepRunner::used_memory() const {
+  StepMemory memory;
+  for (const ScriptCall& call : calls_) {
+    // A program's addresses are the same in every play.
+    const auto raise = [&](std::int64_t& to, Phase phase) {
+      to = std::max(to, executor_.used_peak(call.program, phase, Space::device));
+    };
+    raise(memory.forward, Phase::forward);
+    raise(memory.backward, Phase::backward);
+    raise(memory.update, Phase::update);
+  }
+  return memory;
+}
+
 StepOutcome StepRunner::train(const Dataset& data, std::span<const std::int64_t> rows,
                               double learning_rate, std::int64_t applied, double loss_scale) {
   StepOutcome outcome;
@@ -98,6 +112,7 @@ StepOutcome StepRunner::train(const Dataset& data, std::span<const std::int64_t>
     }
   }
   read_outcome(calls_.back().program, outcome);
+  outcome.memory = used_memory();
   return outcome;
 }
 

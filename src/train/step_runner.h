@@ -2,6 +2,7 @@
 // Plays one optimizer step, or an evaluation, of a recipe on data. It sets scalars and inputs,
 // plays the script and reads the results; it decides nothing.
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -11,6 +12,14 @@
 #include "plan/recipe.h"
 
 namespace snug {
+
+/// Highest addresses of the device arena that a step's kernels were handed, in bytes.
+struct StepMemory {
+  std::int64_t forward = 0;
+  std::int64_t backward = 0;
+  std::int64_t update = 0;
+  std::int64_t peak() const { return std::max({forward, backward, update}); }
+};
 
 /// What a step gave.
 struct StepOutcome {
@@ -22,6 +31,7 @@ struct StepOutcome {
   bool finite = true;       ///< loss and gradients
   bool overflowed = false;  ///< gradients are not finite
   bool applied = true;      ///< weights were updated
+  StepMemory memory;
   double loss() const { return labels == 0 ? 0.0 : loss_sum / static_cast<double>(labels); }
 };
 
@@ -59,6 +69,8 @@ class StepRunner {
   std::span<const std::int64_t> slot_rows(std::span<const std::int64_t> rows,
                                           std::size_t slot) const;
   void read_outcome(std::int32_t program, StepOutcome& outcome) const;
+  /// Of the programs that calls_ played.
+  StepMemory used_memory() const;
 
   const Recipe& recipe_;
   Executor& executor_;

@@ -74,6 +74,7 @@ void Trainer::set_schedule() {
   schedule_->describe(at_.trainer);
   at_.trainer.train_batch_size = recipe_->micro_rows;
   at_.seed = settings_.run.seed;
+  at_.computed_on = computed_on(recipe_->plan.target);
   if (needs_loss_scale(settings_.precision)) at_.loss_scale.emplace();
   at_.data = {.epoch = 0,
               .step_in_epoch = 0,
@@ -118,8 +119,10 @@ void Trainer::load_start_state() {
     if (needs_loss_scale(settings_.precision) && !at_.loss_scale) at_.loss_scale.emplace();
     schedule_->describe(at_.trainer);
     at_.trainer.train_batch_size = planned.trainer.train_batch_size;
+    at_.computed_on = planned.computed_on;
     talk_.out << fmt::format("resumed from {} at step {}\n", resume_from.string(),
                              at_.trainer.global_step);
+    print_changes(before);
   } else {
     fill_weights(recipe_->module->parameters, model_,
                  static_cast<std::uint64_t>(settings_.run.seed), bytes, *pool_);
@@ -262,10 +265,6 @@ void Trainer::evaluate() {
 }
 
 void Trainer::write_metrics(const StepOutcome& outcome, double learning_rate, double seconds) {
-  const auto& calls = recipe_->module->script.buckets.back();
-  const std::int32_t micro = calls.whole_step >= 0 ? calls.whole_step : calls.first;
-  const std::int32_t update =
-      calls.whole_step >= 0 ? calls.whole_step : recipe_->module->script.update;
   const std::int64_t planned = recipe_->plan.arena(Space::device).bytes;
   nlohmann::ordered_json row = {
       {"step", at_.trainer.global_step},
@@ -278,11 +277,11 @@ void Trainer::write_metrics(const StepOutcome& outcome, double learning_rate, do
       {"tokens_per_second", static_cast<double>(outcome.tokens) / seconds},
       {"step_ms", seconds * 1e3},
       {"memory/planned_peak", planned},
-      {"memory/peak", executor_->used_peak(Space::device)},
+      {"memory/peak", outcome.memory.peak()},
       {"memory/reserved", executor_->arenas()[Space::device].bytes()},
-      {"memory/forward/peak", executor_->used_peak(micro, Phase::forward, Space::device)},
-      {"memory/backward/peak", executor_->used_peak(micro, Phase::backward, Space::device)},
-      {"memory/optimizer/peak", executor_->used_peak(update, Phase::update, Space::device)},
+      {"memory/forward/peak", outcome.memory.forward},
+      {"memory/backward/peak", outcome.memory.backward},
+      {"memory/optimizer/peak", outcome.memory.update},
       {"memory/rss", resident_bytes()}};
   if (at_.loss_scale) {
     row["loss_scale"] = at_.loss_scale->scale();

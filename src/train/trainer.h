@@ -68,6 +68,7 @@ class Trainer {
   void start();
   void load_start_state();
   void check_resumed(const Progression& before) const;
+  void print_changes(const Progression& before) const;
   void train_step();
   void print_remarks();
   void after_step(const StepOutcome& outcome, double learning_rate, double seconds);
@@ -100,6 +101,9 @@ class Trainer {
   std::int64_t steps_timed_ = 0;
   std::int64_t skipped_in_a_row_ = 0;
 };
+
+/// What a run's bits depend on beside its settings: back end and instruction set.
+std::string computed_on(const Target& target);
 
 /// A number that differs when any token or label does.
 std::uint64_t fingerprint(const Dataset& data);

@@ -84,4 +84,28 @@ void Trainer::check_resumed(const Progression& before) const {
   }
 }
 
+std::string computed_on(const Target& target) {
+  return target.backend == "cpu" ? fmt::format("cpu ({})", name_of(target.isa)) : target.backend;
+}
+
+/// What a resumed run may change, and what the change does.
+void Trainer::print_changes(const Progression& before) const {
+  if (!before.computed_on.empty() && before.computed_on != at_.computed_on) {
+    talk_.out << fmt::format(
+        "note: computed on {} so far, on {} from here: results are not bit-equal to a run that "
+        "stays on one of them\n",
+        before.computed_on, at_.computed_on);
+  }
+  const TrainerState& then = before.trainer;
+  const TrainerState& now = at_.trainer;
+  if (then.max_steps == now.max_steps && then.num_train_epochs == now.num_train_epochs) return;
+  const double planned = LearningRate(settings_.schedule, then.max_steps).at(before.applied);
+  talk_.out << fmt::format(
+      "note: {} steps ({:g} epochs) then, {} ({:g}) now: the learning rate follows the schedule of "
+      "{} "
+      "steps from here, {:.3g} at this step where {:.3g} was planned\n",
+      then.max_steps, then.num_train_epochs, now.max_steps, now.num_train_epochs, now.max_steps,
+      schedule_->rate().at(before.applied), planned);
+}
+
 }  // namespace snug

@@ -13,6 +13,7 @@
 #include "exec/interpret.h"
 #include "exec/kernels.h"
 #include "ir/builder.h"
+#include "plan/placement.h"
 #include "plan/random_module.h"
 
 namespace snug {
@@ -66,6 +67,46 @@ TEST(Executor, ComputesWhatTheGraphSaysOnSeveralLanes) {
     SCOPED_TRACE(seed);
     expect_same_as_interpreter(random_module(seed, 60, seed % 4 != 0), reference, {});
   }
+}
+
+/// Moves what reaches the end of the device arena by `bytes`, behind the planner's back.
+void move_the_highest(Plan& plan, std::int64_t bytes) {
+  const std::int64_t end = plan.arena(Space::device).bytes;
+  for (std::size_t p = 0; p < plan.programs.size(); ++p) {
+    const Graph& graph = plan.graph(static_cast<std::int32_t>(p));
+    for (PlannedOperand& operand : plan.programs[p].operands) {
+      if (!exists(operand.value) || operand.space != Space::device) continue;
+      const std::int64_t size = extent_bytes(layout_of(graph, operand.value));
+      if (align_up(operand.offset + size, plan.target.alignment(Space::device)) == end) {
+        operand.offset += bytes;
+      }
+    }
+  }
+}
+
+TEST(Executor, CountsTheAddressesThatKernelsWereHanded) {
+  const ReferenceBackend reference;
+  const StepModule module = random_module(3, 60, false);
+  Plan plan = make_plan(module, reference, {});
+  ThreadPool pool(1);
+  const auto used = [&] {
+    Executor executor(plan, reserve_arenas(plan, pool), pool);
+    EXPECT_EQ(executor.used_peak(Space::device), 0) << "nothing was played";
+    for (const std::int32_t program : {0, 1, 2, 3}) executor.play(program);
+    return executor.used_peak(Space::device);
+  };
+  EXPECT_EQ(used(), plan.arena(Space::device).bytes);
+  move_the_highest(plan, -64);
+  EXPECT_LT(used(), plan.arena(Space::device).bytes);
+}
+
+TEST(Executor, RefusesAnAddressOutsideTheArenas) {
+  const ReferenceBackend reference;
+  const StepModule module = random_module(3, 60, false);
+  Plan plan = make_plan(module, reference, {});
+  ThreadPool pool(1);
+  move_the_highest(plan, 64);
+  EXPECT_THROW(Executor(plan, reserve_arenas(plan, pool), pool), InternalError);
 }
 
 TEST(Executor, WaitsForSlowCopies) {

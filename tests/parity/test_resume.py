@@ -88,8 +88,7 @@ def test_memory_is_what_was_planned_from_first_to_last_step(whole):
     assert [m["step"] for m in steps] == list(range(1, 11))
     for key in ("memory/planned_peak", "memory/reserved"):
         assert {m[key] for m in steps} == {result["planned_peak_bytes"]}, key
-    peaks = [m["memory/peak"] for m in steps]
-    assert peaks == sorted(peaks) and peaks[-1] == result["planned_peak_bytes"]
+    assert max(m["memory/peak"] for m in steps) == result["planned_peak_bytes"]
     # All memory is there before step 1; later steps may touch a page of libc's, not a tensor's worth.
     resident = [m["memory/rss"] for m in steps]
     assert max(resident[2:]) - resident[1] <= 256 * 1024
@@ -154,6 +153,32 @@ def test_a_new_output_folder_goes_on_from_a_named_checkpoint(tool, model, whole,
     output, _ = whole
     train(tool, model, tmp_path / "run", f"resume_from_checkpoint={output / 'checkpoint-5'}")
     assert_same_end(tmp_path / "run", output)
+
+
+def test_another_instruction_set_is_said(tool, model, whole, tmp_path):
+    output, _ = whole
+    written = json.loads((output / "checkpoint-5" / "rng_state.json").read_text())["computed_on"]
+    assert written.startswith("cpu (")
+    for there in ("cpu (avx2)", "cpu (other)"):
+        run = tmp_path / there
+        shutil.copytree(output / "checkpoint-5", run / "checkpoint-5")
+        state = json.loads((run / "checkpoint-5" / "rng_state.json").read_text())
+        (run / "checkpoint-5" / "rng_state.json").write_text(json.dumps({**state, "computed_on": there}))
+        done = train(tool, model, run, "resume_from_checkpoint=true", "instruction_set=avx2")
+        said = f"note: computed on {there} so far, on cpu (avx2) from here: results are not bit-equal" in done.stderr
+        assert said == (there == "cpu (other)")
+        last = json.loads((run / "checkpoint-10" / "rng_state.json").read_text())
+        assert last["computed_on"] == "cpu (avx2)"
+
+
+def test_what_more_steps_do_to_the_schedule_is_said(tool, model, whole, tmp_path):
+    output, _ = whole
+    shutil.copytree(output / "checkpoint-5", tmp_path / "run" / "checkpoint-5")
+    done = train(tool, model, tmp_path / "run", "resume_from_checkpoint=true", "max_steps=20")
+    assert "note: 10 steps (3 epochs) then, 20 (3) now: the learning rate follows the schedule of 20 steps" in done.stderr
+    then, now = (next(m["learning_rate"] for m in metrics(run) if m["step"] == 6) for run in (output, tmp_path / "run"))
+    assert then < now
+    assert f"{now:.3g} at this step where {then:.3g} was planned" in done.stderr
 
 
 @pytest.mark.parametrize("change, key", [("master_weights=none", "master_weights: fp32 then, none now"),
