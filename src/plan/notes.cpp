@@ -128,6 +128,15 @@ std::string largest_note(const Recipe& recipe, const MemorySummary& summary) {
   return text;
 }
 
+std::string state_note(const PlanFacts& facts) {
+  const std::int64_t adam = kAdamBytes * facts.parameters.trainable;
+  const std::string beside =
+      fmt::format("where fp32 Adam has 8 bytes a parameter, {}", binary_bytes(adam));
+  if (facts.state_bytes == 0) return "optimizer: no state, " + beside;
+  return fmt::format("optimizer: {} of state, {}: {:.2f} times less",
+                     binary_bytes(facts.state_bytes), beside, share_of(adam, facts.state_bytes));
+}
+
 std::string gradients_note(const PlanFacts& facts, const MemorySummary& summary) {
   const std::string all = binary_bytes(facts.gradient_bytes);
   if (facts.gradients_add_up) {
@@ -259,13 +268,8 @@ std::vector<std::string> detailed_notes(const PlanFacts& facts, const MemorySumm
         "themselves have an fp32 master beside them, {}",
         binary_bytes(facts.master_bytes)));
   }
-  const std::int64_t adam = kAdamBytes * facts.parameters.trainable;
-  if (facts.state_bytes < adam * 9 / 10) {
-    notes.push_back(
-        fmt::format("optimizer: {} of state, where fp32 Adam has 8 bytes a parameter, "
-                    "{}: {:.3g} times less",
-                    binary_bytes(facts.state_bytes), binary_bytes(adam),
-                    share_of(adam, std::max<std::int64_t>(1, facts.state_bytes))));
+  if (facts.state_bytes < kAdamBytes * facts.parameters.trainable * 9 / 10) {
+    notes.push_back(state_note(facts));
   }
   if (facts.gradient_bytes > 0) notes.push_back(gradients_note(facts, summary));
   std::int64_t saved = 0;

@@ -123,6 +123,7 @@ def test_details_hold_the_table_and_the_reasons(plan):
     (["activation_checkpointing=false"], r"gradients: [\d.]+ MiB of 256.57 MiB exist at the peak"),
     (["update_in_backward=true", "max_grad_norm=0"], r"gradients: of 256.57 MiB at most [\d.]+ MiB exist at once"),
     (["optim=adafactor"], r"optimizer: .* of state, where fp32 Adam has 8 bytes a parameter, 1.00 GiB"),
+    (["optim=sgd"], r"optimizer: no state, where fp32 Adam"),
     (["optim=adamw_8bit"], r"Adam has 8 bytes a parameter, 1.00 GiB: 3.94 times less"),
     ([], r"fp32 master beside them, 513.13 MiB"),
 ])
