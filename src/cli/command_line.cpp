@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -10,8 +11,21 @@
 namespace snug {
 namespace {
 
+constexpr std::string_view kConfigFile = "config";  // names the config file, and is no setting
+
 bool is_config_path(std::string_view word) {
   return word.ends_with(".yaml") || word.ends_with(".yml") || word.ends_with(".json");
+}
+
+/// What a word that fits nowhere was meant to be, as ` Did you mean ...?`, or nothing.
+std::string meant_by(const std::string& word) {
+  std::error_code ignored;
+  if (find_setting(word)) return fmt::format(" Did you mean {}=VALUE?", word);
+  if (word.ends_with(".gguf") || std::filesystem::is_directory(word, ignored)) {
+    return fmt::format(" Did you mean model={}?", word);
+  }
+  if (std::filesystem::exists(word, ignored)) return fmt::format(" Did you mean data={}?", word);
+  return "";
 }
 
 /// Whether `--key` stands alone before `next`, meaning true: a key that is on or off, and no value
@@ -33,7 +47,12 @@ class Parser {
     while (!rest_.empty()) {
       const std::string& word = rest_.front();
       rest_ = rest_.subspan(1);
-      take(word);
+      if (line_.verb.empty() && !word.starts_with('-')) {
+        verb_ = &find_verb(word, verbs_);
+        line_.verb = word;
+      } else {
+        line_.errors.attempt([&] { take(word); });
+      }
     }
     line_.assignments = std::move(from_file_);
     line_.assignments.insert(line_.assignments.end(), from_words_.begin(), from_words_.end());
@@ -48,9 +67,6 @@ class Parser {
       line_.help = true;
     } else if (word == "--version") {
       line_.version = true;
-    } else if (verb_ == nullptr && !word.starts_with('-')) {
-      verb_ = &find_verb(word, verbs_);
-      line_.verb = word;
     } else if (verb_ != nullptr && verb_->groups.empty()) {
       line_.words.push_back(word);
     } else if (word.starts_with("--") && word.size() > 2) {
@@ -71,17 +87,18 @@ class Parser {
     const auto equals = option.find('=');
     std::string key = option.substr(0, equals);
     std::replace(key.begin(), key.end(), '-', '_');
+    const std::string* const next = rest_.empty() ? nullptr : &rest_.front();
     if (equals != std::string::npos) {
       add(key, option.substr(equals + 1));
-      return;
-    }
-    const std::string* const next = rest_.empty() ? nullptr : &rest_.front();
-    if (stands_alone(key, next)) {
+    } else if (key == kConfigFile && next != nullptr) {
+      take_config(*next);
+      rest_ = rest_.subspan(1);
+    } else if (stands_alone(key, next)) {
       add(key, "true");
     } else if (next != nullptr && !next->starts_with("--")) {
       add(key, *next);
       rest_ = rest_.subspan(1);
-    } else if (find_setting(key)) {
+    } else if (find_setting(key) || key == kConfigFile) {
       user_error("command line: --{} needs a value: --{} VALUE or {}=VALUE.", option, option, key);
     } else {
       add(key, "");  // unknown: make_settings names the nearest
@@ -89,6 +106,10 @@ class Parser {
   }
 
   void add(std::string key, std::string value) {
+    if (key == kConfigFile) {
+      take_config(value);
+      return;
+    }
     from_words_.push_back(from_command_line(std::move(key), std::move(value)));
   }
 
@@ -97,7 +118,7 @@ class Parser {
       user_error("command line: two config files, {} and {}. Give one.", config_, path);
     }
     config_ = path;
-    from_file_ = read_config(path);
+    from_file_ = read_config(path, line_.errors);
   }
 
   void take_word(const std::string& word) {
@@ -105,8 +126,9 @@ class Parser {
     if (std::find(known.begin(), known.end(), word) == known.end()) {
       user_error(
           "command line: '{}' is neither a setting (key=value) nor a config file (.yaml, .yml, "
-          ".json){}.",
-          word, known.empty() ? "" : fmt::format(" nor one of {}", fmt::join(known, ", ")));
+          ".json){}.{}",
+          word, known.empty() ? "" : fmt::format(" nor one of {}", fmt::join(known, ", ")),
+          meant_by(word));
     }
     line_.words.push_back(word);
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/console.h"
+#include "core/error_list.h"
 #include "core/settings_load.h"
 
 namespace snug {
@@ -27,6 +28,10 @@ struct Verb {
   std::string_view sentence;                 // what it does
   std::vector<Group> groups;                 // settings that its help shows; empty: it takes none
   std::vector<std::string_view> words = {};  // what it may be given besides settings
+  std::vector<std::string_view> main = {};   // the keys its help shows; empty: all of its groups
+  std::vector<std::vector<std::string_view>> required = {};  // of each, one must be given
+  std::vector<std::string_view> paths = {};                  // keys whose files must be there
+  bool adds_settings = false;  // makes its settings of those given, and checks them itself
   int (*run)(const Command&, Console&) = nullptr;
 };
 
@@ -38,12 +43,13 @@ struct CommandLine {
   bool json = false;
   bool help = false;  // --help, -h
   bool version = false;
+  ErrorList errors;  // what is wrong with the words and the file, besides the values
 };
 
-/// Takes the words apart: a word that ends in .yaml, .yml or .json is the config file, which is
-/// read; `key=value`, `--key=value`, `--key value` and, for keys that are true or false, `--key`
-/// are settings; --json, --help, -h and --version are themselves; the rest must be words of the
-/// verb. UserError for anything else.
+/// Takes the words apart: a word that ends in .yaml, .yml or .json, or what follows --config, is
+/// the config file, which is read; `key=value`, `--key=value`, `--key value` and, for keys that are
+/// true or false, `--key` are settings; --json, --help, -h and --version are themselves; the rest
+/// must be words of the verb. Anything else goes to `errors`; UserError for an unknown verb.
 CommandLine parse_command_line(std::span<const std::string> arguments, std::span<const Verb> verbs);
 
 /// The verb of that name; UserError with the nearest otherwise.

@@ -33,11 +33,23 @@ std::string supported_table(Group group) {
 
 std::string other_table(Status status, std::string_view title, std::string_view about) {
   std::string text = fmt::format(
-      "\n## {}\n\n{}\n\n| key | transformers, TRL | why |\n|---|---|---|\n", title, about);
+      "\n## {}\n\n{}\n\n| keys | transformers, TRL | why |\n|---|---|---|\n", title, about);
+  // Rows of one reason that no default tells apart stand together.
+  std::string keys;
+  const Row* last = nullptr;
+  const auto close = [&] {
+    if (last == nullptr) return;
+    text += fmt::format("| {} | {} | {} |\n", keys, cell(last->peer), last->sentence);
+    keys.clear();
+  };
   for (const Row& row : settings_table()) {
     if (row.status != status) continue;
-    text += fmt::format("| `{}` | {} | {} |\n", row.key, cell(row.peer), row.sentence);
+    const bool joins = last != nullptr && last->sentence == row.sentence && last->peer == row.peer;
+    if (!joins) close();
+    keys += fmt::format("{}`{}`", keys.empty() ? "" : ", ", row.key);
+    last = &row;
   }
+  close();
   return text;
 }
 

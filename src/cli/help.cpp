@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/help_terms.h"
+#include "cli/verbs.h"
 #include "core/error.h"
+#include "core/settings_load.h"
 #include "core/text.h"
 
 namespace snug {
@@ -40,8 +42,9 @@ std::string expected_text(const Row& row) {
   return row.field ? row.field.expected : std::string(row.initial.full);
 }
 
-/// A key, its type and default, and what it does.
-std::string entry(const Row& row, const Terminal& terminal) {
+/// A key, its type and default, and what it does; of that the first sentence where it is to be
+/// `brief`.
+std::string entry(const Row& row, const Terminal& terminal, bool brief = false) {
   const std::string facts =
       row.status == Status::supported
           ? fmt::format("  {} · default {}", expected_text(row), default_text(row))
@@ -52,7 +55,10 @@ std::string entry(const Row& row, const Terminal& terminal) {
   } else {
     text += fmt::format("\n{}", wrapped(facts, kTextColumn, terminal.width));
   }
-  return text + wrapped(row.sentence, kTextColumn, terminal.width);
+  const std::size_t end = brief ? row.sentence.find(". ") : row.sentence.npos;
+  const std::string_view sentence =
+      end == row.sentence.npos ? row.sentence : row.sentence.substr(0, end + 1);
+  return text + wrapped(sentence, kTextColumn, terminal.width);
 }
 
 std::string group_text(Group group, const Terminal& terminal) {
@@ -63,11 +69,39 @@ std::string group_text(Group group, const Terminal& terminal) {
   return text;
 }
 
+std::string exit_statuses(const Terminal& terminal) {
+  std::string text = fmt::format("\n{}\n", terminal.bold("Exit status"));
+  for (const ExitStatus& exit : exit_table()) {
+    text += wrapped(fmt::format("{} {}", exit.status, exit.meaning), kKeyColumn, terminal.width);
+  }
+  return text;
+}
+
+/// The verb with its main keys, or with all keys of its groups.
 std::string verb_text(const Verb& verb, const Terminal& terminal) {
   std::string text =
       fmt::format("{}\n{}", terminal.bold(fmt::format("snug {} {}", verb.name, verb.usage)),
                   wrapped(verb.sentence, kKeyColumn, terminal.width));
-  for (const Group group : verb.groups) text += group_text(group, terminal);
+  if (verb.main.empty()) {
+    for (const Group group : verb.groups) text += group_text(group, terminal);
+    return text;
+  }
+  text += fmt::format("\n{}\n", terminal.bold("The keys most used"));
+  for (const std::string_view key : verb.main) {
+    text += entry(*find_setting(key).row, terminal, true);
+  }
+  text += exit_statuses(terminal);
+  return text + "\n" +
+         wrapped("`snug help all` lists every key, `snug help KEY` explains one.", 0,
+                 terminal.width);
+}
+
+/// ` finetuning_type=lora` of every need, for people.
+std::string needs_text(const Row& row) {
+  std::string text;
+  for (const Need& need : row.only_with.value_or(always())) {
+    text += (text.empty() ? "" : "; and ") + describe(need);
+  }
   return text;
 }
 
@@ -92,6 +126,13 @@ std::string setting_text(const Row& row, const Terminal& terminal) {
     text += wrapped(fmt::format("Meaning the same: {}.", fmt::join(row.inert, ", ")), kTextColumn,
                     terminal.width);
   }
+  if (row.field && !row.inert.empty()) {
+    text += wrapped(fmt::format("Leaving the default: {}.", fmt::join(row.inert, ", ")),
+                    kTextColumn, terminal.width);
+  }
+  if (const std::string needs = needs_text(row); !needs.empty()) {
+    text += wrapped(fmt::format("Has an effect only with {}.", needs), kTextColumn, terminal.width);
+  }
   for (const RefusedValues& refused : row.refused) {
     text +=
         wrapped(fmt::format("Not possible: {}: {}.", fmt::join(refused.values, ", "), refused.why),
@@ -107,7 +148,7 @@ std::string setting_text(const Row& row, const Terminal& terminal) {
   const auto key = verb ? verb : nearest_setting(topic);
   user_error("'{}' is neither a verb nor a setting. {}", topic,
              key ? fmt::format("Did you mean {}?", *key)
-                 : "`snug help` lists the verbs, `snug help settings` the keys.");
+                 : "`snug help` lists the verbs, `snug help all` the keys.");
 }
 
 }  // namespace
@@ -127,12 +168,12 @@ std::string overview(std::span<const Verb> verbs, const Terminal& terminal) {
                                       "commas; what comes later wins. Keys are Hugging Face's. "
                                       "--json prints the result as one object on standard output.",
                                       0, terminal.width));
-  return text;
+  return text + exit_statuses(terminal);
 }
 
 std::string help_for(std::string_view topic, std::span<const Verb> verbs,
                      const Terminal& terminal) {
-  if (topic == "settings") {
+  if (topic == "all") {
     std::string text;
     for (const Group group : all_groups()) text += group_text(group, terminal);
     return text.substr(1) + group_text(Group::other, terminal);

@@ -10,10 +10,10 @@
 
 namespace snug {
 
-/// `snug help`: what snug is, the verbs, the grammar.
+/// `snug help`: what snug is, the verbs, the grammar, the exit statuses.
 std::string overview(std::span<const Verb> verbs, const Terminal& terminal);
 
-/// `snug help TOPIC`: a verb with its settings, a setting under any of its names, or `settings`.
+/// `snug help TOPIC`: a verb with its settings, a setting under any of its names, or `all` of them.
 /// UserError with the nearest name for any other topic.
 std::string help_for(std::string_view topic, std::span<const Verb> verbs, const Terminal& terminal);
 

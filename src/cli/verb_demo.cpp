@@ -71,7 +71,11 @@ Settings train_settings(const DemoFolder& folder, const Settings& asked) {
         {key, parse_yaml_value(find_setting(key).row->field.print(asked), key), origin});
   }
   assignments.push_back({"output_dir", value(folder.trained().string()), demo});
-  return make_settings(assignments);
+  ErrorList errors;
+  Settings settings = make_settings(assignments, errors);
+  check_settings(settings, errors);
+  errors.raise();
+  return settings;
 }
 
 class Demo {

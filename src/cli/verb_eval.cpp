@@ -3,17 +3,11 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/verbs.h"
-#include "core/error.h"
-#include "core/settings_load.h"
 #include "train/evaluation.h"
 
 namespace snug {
 
 int run_eval(const Command& command, Console& console) {
-  require_setting(command.settings, "model_name_or_path", "eval");
-  if (command.settings.data.eval_files.empty() && command.settings.data.train_files.empty()) {
-    user_error("eval needs data: eval_file=FILE (or data=FILE).");
-  }
   const EvaluationResult result =
       evaluate_model(command.settings, {console.talk, console.talk_terminal.descriptor});
   if (command.json) {

@@ -2,7 +2,6 @@
 
 #include "cli/verbs.h"
 #include "core/error.h"
-#include "core/settings_load.h"
 #include "ir/text.h"
 #include "plan/report.h"
 #include "train/request.h"
@@ -10,7 +9,6 @@
 namespace snug {
 
 int run_explain(const Command& command, Console& console) {
-  require_setting(command.settings, "model_name_or_path", "explain");
   const ModelSource model = open_model(command.settings.model);
   const DataSource data = open_data(command.settings, model);
   const RunRequest run = make_request(command.settings, model, data, nullptr);

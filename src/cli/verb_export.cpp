@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/verbs.h"
-#include "core/settings_load.h"
 #include "core/text.h"
 #include "train/export_model.h"
 #include "train/run_setup.h"
@@ -12,8 +11,6 @@
 namespace snug {
 
 int run_export(const Command& command, Console& console) {
-  require_setting(command.settings, "model_name_or_path", "export");
-  require_setting(command.settings, "output_dir", "export");
   const auto start = std::chrono::steady_clock::now();
   const ExportResult result = export_model(command.settings);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;

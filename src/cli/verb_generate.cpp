@@ -6,7 +6,6 @@
 
 #include "cli/verbs.h"
 #include "core/error.h"
-#include "core/settings_load.h"
 #include "core/text.h"
 #include "data/tokenizer/tokenizer.h"
 #include "train/generator.h"
@@ -25,8 +24,6 @@ struct Request {
 };
 
 Request open_request(const Settings& settings) {
-  require_setting(settings, "model_name_or_path", "generate");
-  require_setting(settings, "prompt", "generate");
   ModelSource model = open_model(settings.model);
   if (model.folder.empty()) {
     user_error("'{}' is a shape without weights and tokenizer; generate needs a model folder.",

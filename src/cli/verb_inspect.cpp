@@ -5,7 +5,6 @@
 
 #include "cli/verbs.h"
 #include "core/error.h"
-#include "core/settings_load.h"
 #include "core/text.h"
 #include "data/batches.h"
 #include "data/packing.h"
@@ -250,7 +249,6 @@ void inspect_model(const Command& command, const ModelSource& model, Console& co
 }  // namespace
 
 int run_inspect(const Command& command, Console& console) {
-  require_setting(command.settings, "model_name_or_path", "inspect");
   const ModelSource model = open_model(command.settings.model);
   for (const std::string& note : model.notes) fmt::print(console.talk, "{}\n", note);
   if (command.settings.data.train_files.empty()) {

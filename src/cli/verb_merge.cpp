@@ -4,7 +4,6 @@
 
 #include "cli/verbs.h"
 #include "core/error.h"
-#include "core/settings_load.h"
 #include "core/text.h"
 #include "train/merge.h"
 #include "train/merge_check.h"
@@ -32,8 +31,6 @@ std::string text_of(const LogitsDifference& logits) {
 }  // namespace
 
 int run_merge(const Command& command, Console& console) {
-  require_setting(command.settings, "model_name_or_path", "merge");
-  require_setting(command.settings, "output_dir", "merge");
   const std::string output = *command.settings.run.output_dir;
   const MergeResult result = merge_adapter(command.settings, output);
   for (const std::string& note : result.notes) fmt::print(console.talk, "{}\n", note);

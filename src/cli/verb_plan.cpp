@@ -76,7 +76,6 @@ void print_json(const RunRequest& run, const Recipe& recipe, const MemoryReport&
 }  // namespace
 
 int run_plan(const Command& command, Console& console) {
-  require_setting(command.settings, "model_name_or_path", "plan");
   const ModelSource model = open_model(command.settings.model);
   for (const std::string& note : model.notes) fmt::print(console.talk, "{}\n", note);
   const DataSource data = open_data(command.settings, model);

@@ -3,15 +3,12 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/verbs.h"
-#include "core/settings_load.h"
 #include "plan/recipe_text.h"
 #include "train/trainer.h"
 
 namespace snug {
 
 int run_train(const Command& command, Console& console) {
-  require_setting(command.settings, "model_name_or_path", "train");
-  require_setting(command.settings, "train_file", "train");
   Trainer trainer(command.settings, {console.talk, console.talk_terminal.descriptor});
   const TrainResult result = trainer.run();
   if (command.json) {
@@ -40,7 +37,7 @@ int run_train(const Command& command, Console& console) {
     if (result.eval_loss != 0) json["eval_loss"] = result.eval_loss;
     fmt::print(console.out, "{}\n", json.dump());
   }
-  return result.signal == 0 ? kDone : 128 + result.signal;
+  return result.signal == 0 ? kDone : kSignalled + result.signal;
 }
 
 }  // namespace snug

@@ -30,24 +30,25 @@ inline bool within(const Range& range, std::optional<double> number) {
          *number <= range.highest;
 }
 
-inline std::string describe(const Range& range) {
-  if (std::isfinite(range.lowest) && std::isfinite(range.highest)) {
-    return fmt::format(" {} {} and at most {}", range.exclusive ? "above" : "of at least",
-                       range.lowest, range.highest);
-  }
-  if (std::isfinite(range.lowest)) {
-    return fmt::format(" {} {}", range.exclusive ? "above" : "of at least", range.lowest);
-  }
-  return "";
+/// ` of at least 1`, ` above 0 and at most 1`; limits of sizes as sizes.
+inline std::string describe(const Range& range, bool is_size) {
+  if (!std::isfinite(range.lowest)) return "";
+  const auto text = [is_size](double limit) {
+    return is_size ? exact_bytes({static_cast<std::int64_t>(limit)}) : fmt::format("{}", limit);
+  };
+  std::string result =
+      fmt::format(" {} {}", range.exclusive ? "above" : "of at least", text(range.lowest));
+  if (std::isfinite(range.highest)) result += " and at most " + text(range.highest);
+  return result;
 }
 
 /// What a type says about itself, the value of an optional for that optional.
 template <class T>
 void describe_type(Field& field, const Range& range) {
-  field.expected = expected_of(T{}) + describe(range);
+  field.is_size = std::is_same_v<T, Bytes>;
+  field.expected = expected_of(T{}) + describe(range, field.is_size);
   field.takes_list = std::is_same_v<T, std::vector<std::string>>;
   field.takes_map = std::is_same_v<T, SchedulerArguments> || std::is_same_v<T, NamedNumbers>;
-  field.takes_null = field.takes_list || field.takes_map || std::is_same_v<T, OptimizerArguments>;
   field.is_switch = std::is_same_v<T, bool> || std::is_same_v<T, RecomputeOptions>;
   if constexpr (std::is_enum_v<T>) {
     for (const auto& entry : enum_names(T{})) field.choices.push_back(entry.name);

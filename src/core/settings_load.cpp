@@ -13,6 +13,8 @@ namespace {
 
 using Kind = RawValue::Kind;
 
+constexpr const char* kWhereKeysAre = "`snug help all` lists the keys.";
+
 /// A value in the one spelling that inert values are compared in.
 std::string normal(std::string_view text) {
   if (const auto number = parse_number(text)) return fmt::format("{}", *number);
@@ -24,12 +26,13 @@ std::string normal(std::string_view text) {
 
 /// The value under the canonical key's meaning.
 RawValue translate(const Found& found, const RawValue& value) {
-  if (found.alias == nullptr || value.kind != Kind::scalar) return value;
+  if (value.kind != Kind::scalar) return value;
   const auto on = parse_bool(value.text);
-  for (const auto& [from, to] : found.alias->values) {
-    if (value.text == from || (on && parse_bool(from) == on)) {
-      return RawValue::scalar(std::string(to));
-    }
+  const auto& spellings = found.alias == nullptr ? found.row->values : found.alias->values;
+  for (const auto& [from, to] : spellings) {
+    if (value.text != from && !(on && parse_bool(from) == on)) continue;
+    return to == "null" ? RawValue{Kind::null, {}, {}, {}, false}
+                        : RawValue::scalar(std::string(to));
   }
   return value;
 }
@@ -53,11 +56,10 @@ std::string where(const Assignment& assignment, const Found& found) {
   return fmt::format("{}: {}{}", assignment.origin.place, found.row->key, alias);
 }
 
-[[noreturn]] void unknown_key(const Assignment& assignment) {
+std::string unknown_key(const Assignment& assignment) {
   const auto guess = nearest_setting(assignment.key);
-  user_error(
-      "{}: unknown key '{}'. {}", assignment.origin.place, assignment.key,
-      guess ? fmt::format("Did you mean {}?", *guess) : "`snug help settings` lists the keys.");
+  return fmt::format("{}: unknown key '{}'. {}", assignment.origin.place, assignment.key,
+                     guess ? fmt::format("Did you mean {}?", *guess) : kWhereKeysAre);
 }
 
 /// Refuses values that the row names as not possible, one by one for lists.
@@ -74,15 +76,54 @@ void refuse_named(const Assignment& assignment, const Found& found, const RawVal
   }
 }
 
+/// `8` and `8G` as sizes that say what they count in.
+std::optional<std::string> size_meant(std::string_view text) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  const std::string_view number = text.substr(0, digits);
+  const std::string_view unit = text.substr(digits);
+  if (!parse_number(number) || unit.size() > 1) return std::nullopt;
+  if (unit.empty()) return fmt::format("A number alone counts bytes. Did you mean {}GiB?", number);
+  const auto letter = static_cast<char>(std::toupper(static_cast<unsigned char>(unit.front())));
+  const std::string binary = fmt::format("{}{}iB", number, letter);
+  const std::string decimal = fmt::format("{}{}B", number, letter);
+  const auto one = parse_bytes(binary);
+  const auto two = parse_bytes(decimal);
+  if (!one || !two) return std::nullopt;
+  return fmt::format("Did you mean {} ({} bytes) or {} ({} bytes)?", binary,
+                     group_digits(one->count), decimal, group_digits(two->count));
+}
+
 [[noreturn]] void wrong_value(const Assignment& assignment, const Found& found,
                               const RawValue& value) {
   const Row& row = *found.row;
   std::string guess;
   if (const auto choice = nearest(value.text, row.field.choices)) {
     guess = fmt::format(" Did you mean {}?", *choice);
+  } else if (const auto size = size_meant(value.text); size && row.field.is_size) {
+    guess = " " + *size;
   }
   user_error("{} is {}, expected {}.{}", where(assignment, found), value.print(),
              row.field ? row.field.expected : std::string(row.initial.full), guess);
+}
+
+bool reads_as_null(const RawValue& value) {
+  return value.kind == Kind::null || (value.kind == Kind::scalar && normal(value.text) == "null");
+}
+
+/// Sets a row's field; returns whether it now has a value of its own.
+bool apply_field(const Assignment& assignment, const Found& found, const RawValue& value,
+                 Settings& settings) {
+  const Row& row = *found.row;
+  if (value.kind == Kind::null && !row.field.takes_null) return false;
+  if (value.kind == Kind::scalar && !row.inert.empty() && is_inert(row, value)) return false;
+  bool read = false;
+  try {
+    read = row.field.read(settings, value);
+  } catch (const UserError& error) {
+    user_error("{}: {}", assignment.origin.place, error.what());
+  }
+  if (!read && !reads_as_null(value)) wrong_value(assignment, found, value);
+  return read;
 }
 
 /// Sets one key; returns whether it now has a value of its own.
@@ -101,17 +142,9 @@ bool apply(const Assignment& assignment, const Found& found, Settings& settings)
     user_error("{} is {}: {}", where(assignment, found), value.print(), row.sentence);
   }
   refuse_named(assignment, found, value);
-  if (!row.field) {
-    if (!is_inert(row, value)) wrong_value(assignment, found, value);
-    return false;
-  }
-  if (value.kind == Kind::null && !row.field.takes_null) return false;
-  try {
-    if (row.field.read(settings, value)) return true;
-  } catch (const UserError& error) {
-    user_error("{}: {}", assignment.origin.place, error.what());
-  }
-  wrong_value(assignment, found, value);
+  if (row.field) return apply_field(assignment, found, value, settings);
+  if (!is_inert(row, value)) wrong_value(assignment, found, value);
+  return false;
 }
 
 /// `qlora` in place of `lora` asks for a base in 4 bits too, unless its bits are set.
@@ -134,29 +167,45 @@ std::vector<Assignment> spelled_out(std::span<const Assignment> given) {
   return assignments;
 }
 
-/// The last assignment of each key, in the table's order of first mention.
-std::vector<const Assignment*> winners(std::span<const Assignment> assignments) {
+/// Two assignments of one key at one level under different names must agree.
+void check_spellings(const Assignment& before, const Assignment& now, ErrorList& errors) {
+  if (before.origin.level != now.origin.level || before.key == now.key) return;
+  const Found found = find_setting(now.key);
+  const std::string one = normal(translate(find_setting(before.key), before.value).print());
+  const std::string two = normal(translate(found, now.value).print());
+  if (one == two) return;
+  errors.add(
+      fmt::format("{}: {}={} and {}={} are two spellings of {} with different values. Keep one.",
+                  now.origin.place, before.key, before.value.print(), now.key, now.value.print(),
+                  found.row->key));
+}
+
+/// The last assignment of each key, in the order written. A key that sets nothing here is judged
+/// under each of its names; null never stands against a value at its level.
+std::vector<const Assignment*> winners(std::span<const Assignment> assignments, ErrorList& errors) {
   std::map<std::string_view, const Assignment*> last;
   for (const Assignment& assignment : assignments) {
     const Found found = find_setting(assignment.key);
-    if (!found) unknown_key(assignment);
-    const auto [entry, fresh] = last.emplace(found.row->key, &assignment);
+    if (!found) {
+      errors.add(unknown_key(assignment));
+      continue;
+    }
+    const bool sets = found.row->status == Status::supported;
+    const std::string_view name = sets ? found.row->key : std::string_view(assignment.key);
+    const auto [entry, fresh] = last.emplace(name, &assignment);
     if (fresh) continue;
     const Assignment& before = *entry->second;
-    if (before.origin.level == assignment.origin.level && before.key != assignment.key) {
-      const std::string one = normal(translate(find_setting(before.key), before.value).print());
-      const std::string two = normal(translate(found, assignment.value).print());
-      if (one != two) {
-        user_error("{}: {}={} and {}={} are two spellings of {} with different values. Keep one.",
-                   assignment.origin.place, before.key, before.value.print(), assignment.key,
-                   assignment.value.print(), found.row->key);
-      }
-    }
+    const bool same_level = before.origin.level == assignment.origin.level;
+    const bool is_null = reads_as_null(translate(found, assignment.value));
+    const bool was_null = reads_as_null(translate(find_setting(before.key), before.value));
+    if (same_level && before.key != assignment.key && is_null) continue;
+    if (!was_null) check_spellings(before, assignment, errors);
     entry->second = &assignment;
   }
   std::vector<const Assignment*> result;
   result.reserve(last.size());
   for (const auto& [key, assignment] : last) result.push_back(assignment);
+  std::sort(result.begin(), result.end());
   return result;
 }
 
@@ -168,13 +217,12 @@ std::vector<const Assignment*> winners(std::span<const Assignment> assignments) 
   Found found = find_setting(dotted);
   if (!found) found = find_setting(inner.substr(inner.rfind('.') + 1));
   const auto guess = found ? std::optional(found.row->key) : nearest_setting(inner);
-  user_error(
-      "{}: '{}' is nested, settings are flat. {}", place, dotted,
-      guess ? fmt::format("Write {}: {}", *guess, text) : "`snug help settings` lists the keys.");
+  user_error("{}: '{}' is nested, settings are flat. {}", place, dotted,
+             guess ? fmt::format("Write {}: {}", *guess, text) : kWhereKeysAre);
 }
 
 std::vector<Assignment> assignments_of(const std::vector<YamlEntry>& entries,
-                                       const std::string& name) {
+                                       const std::string& name, ErrorList& errors) {
   std::vector<Assignment> result;
   for (const YamlEntry& entry : entries) {
     const std::string place = fmt::format("{}:{}", name, entry.line);
@@ -182,7 +230,10 @@ std::vector<Assignment> assignments_of(const std::vector<YamlEntry>& entries,
       const Found found = find_setting(entry.key);
       const bool map_is_a_value =
           found && (found.row->status != Status::supported || found.row->field.takes_map);
-      if (!map_is_a_value) nested(entry, place);
+      if (!map_is_a_value) {
+        errors.attempt([&] { nested(entry, place); });
+        continue;
+      }
     }
     result.push_back({entry.key, entry.value, {Origin::Level::file, place}});
   }
@@ -200,12 +251,23 @@ void apply_defaults(Settings& settings) {
   }
 }
 
+std::vector<Assignment> read_config(const std::string& path, ErrorList& errors) {
+  return assignments_of(read_yaml(path, errors), path, errors);
+}
+
 std::vector<Assignment> read_config(const std::string& path) {
-  return assignments_of(read_yaml(path), path);
+  ErrorList errors;
+  std::vector<Assignment> assignments = read_config(path, errors);
+  errors.raise();
+  return assignments;
 }
 
 std::vector<Assignment> parse_config(const std::string& text, const std::string& name) {
-  return assignments_of(parse_yaml(text, name), name);
+  ErrorList errors;
+  std::vector<Assignment> assignments =
+      assignments_of(parse_yaml(text, name, errors), name, errors);
+  errors.raise();
+  return assignments;
 }
 
 Assignment from_command_line(std::string key, std::string value) {
@@ -214,35 +276,50 @@ Assignment from_command_line(std::string key, std::string value) {
           {Origin::Level::command_line, "command line"}};
 }
 
-Settings make_settings(std::span<const Assignment> given) {
+Settings make_settings(std::span<const Assignment> given, ErrorList& errors) {
   Settings settings;
   const std::vector<Assignment> assignments = spelled_out(given);
-  for (const Assignment* assignment : winners(assignments)) {
+  for (const Assignment* assignment : winners(assignments, errors)) {
     const Found found = find_setting(assignment->key);
-    if (apply(*assignment, found, settings)) {
-      settings.origins.emplace(found.row->key, assignment->origin);
-    }
+    Origin origin = assignment->origin;
+    bool set = true;
+    const bool good = errors.attempt([&] { set = apply(*assignment, found, settings); });
+    if (!good) origin.level = Origin::Level::by_default;
+    if (set) settings.origins.emplace(found.row->key, origin);
   }
   apply_defaults(settings);
   if (settings.precision.fp16 && settings.precision.bf16 && settings.is_set("fp16") &&
       settings.is_set("bf16")) {
-    user_error("{}: fp16=true and bf16=true: weights have one type. Keep one.",
-               settings.origin("fp16").place);
+    errors.add(fmt::format("{}: fp16=true and bf16=true: weights have one type. Keep one.",
+                           settings.origin("fp16").place));
   }
   if (settings.precision.fp16) settings.precision.bf16 = false;
   return settings;
 }
 
+Settings make_settings(std::span<const Assignment> given) {
+  ErrorList errors;
+  Settings settings = make_settings(given, errors);
+  errors.raise();
+  return settings;
+}
+
 Settings default_settings() { return make_settings({}); }
 
-void require_setting(const Settings& settings, std::string_view key, std::string_view verb) {
-  const Found found = find_setting(key);
-  check(found && found.row->field, "{} is no setting", key);
-  if (found.row->field.print(settings) != found.row->field.print(default_settings())) return;
-  const std::vector<Alias>& aliases = found.row->aliases;
+void require_setting(const Settings& settings, std::span<const std::string_view> keys,
+                     std::string_view verb) {
+  const Settings plain = default_settings();
+  std::string others;
+  for (const std::string_view key : keys) {
+    const Found found = find_setting(key);
+    check(found && found.row->field, "{} is no setting", key);
+    if (found.row->field.print(settings) != found.row->field.print(plain)) return;
+    if (key != keys.front()) others += fmt::format(" or {}", key);
+  }
+  const Row& row = *find_setting(keys.front()).row;
   const std::string brief =
-      aliases.empty() ? "" : fmt::format(" (short: {})", aliases.front().name);
-  user_error("{} needs {}{}: {}", verb, key, brief, found.row->sentence);
+      row.aliases.empty() ? "" : fmt::format(" (short: {})", row.aliases.front().name);
+  user_error("{} needs {}{}{}: {}", verb, row.key, brief, others, row.sentence);
 }
 
 }  // namespace snug

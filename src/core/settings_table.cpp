@@ -16,9 +16,9 @@ struct Table {
 
 Table make_table() {
   Table table;
-  for (auto part :
-       {model_rows(), tuning_rows(), data_rows(), training_rows(), quantization_rows(),
-        memory_rows(), log_rows(), verb_rows(), later_rows(), refused_rows(), no_effect_rows()}) {
+  for (auto part : {model_rows(), tuning_rows(), data_rows(), training_rows(), quantization_rows(),
+                    memory_rows(), log_rows(), verb_rows(), later_rows(), refused_rows(),
+                    no_effect_rows(), peers_rows()}) {
     for (Row& row : part) table.rows.push_back(std::move(row));
   }
   for (const Row& row : table.rows) {

@@ -83,6 +83,32 @@ struct Range {
   bool exclusive = false;
 };
 
+/// A look at another key: holds while its value, as printed, is one of `values`; with `but`, while
+/// it is none of them.
+struct KeyIs {
+  std::string_view key;
+  std::vector<std::string_view> values;
+  bool but = false;
+};
+
+/// What a key must find for its value to have an effect: any of `any`. Otherwise a line says that
+/// it has none; with `strict` it is refused, unless the other key was set, which then decides.
+struct Need {
+  std::vector<KeyIs> any;
+  bool strict = false;
+};
+
+/// What changing a key means to a run that goes on from a checkpoint.
+enum class OnResume {
+  undeclared,
+  free,      // its results stay the same bits, or changing it is asked for by name
+  fixed,     // other results: refused
+  in_state,  // held against what the checkpoint itself holds: the rows, the batch, the seeds
+};
+
+/// `only_with` of a row whose value has an effect whatever other keys say.
+inline std::vector<Need> always() { return {}; }
+
 /// A row's tie to its member of Settings.
 struct Field {
   std::function<bool(Settings&, const RawValue&)> read;  // false: not what is expected
@@ -90,9 +116,10 @@ struct Field {
   std::string expected;
   std::vector<std::string_view> choices;  // of an enumeration
   bool takes_list = false;                // a comma separates
-  bool takes_null = false;                // null is a value, not "leave the default"
+  bool takes_null = false;                // null is a value, not "as if not written"
   bool takes_map = false;                 // a dictionary
   bool is_switch = false;                 // `--key` alone means true
+  bool is_size = false;                   // bytes
   explicit operator bool() const { return static_cast<bool>(read); }
 };
 
@@ -106,8 +133,15 @@ struct Row {
   std::string_view peer = {};      // transformers' default, else TRL's; empty: neither has the key
   std::string_view why = {};       // why our default differs from the peer's
   std::vector<Alias> aliases = {};
-  std::vector<std::string_view> inert = {};  // values that ask for nothing; the peer's is one
+  // Other spellings of values.
+  std::vector<std::pair<std::string_view, std::string_view>> values = {};
+  // Values that ask for nothing, the peer's among them; with a field: that leave the default.
+  std::vector<std::string_view> inert = {};
   std::vector<RefusedValues> refused = {};
+  // When the value has an effect. Every row with a field says so, `always()` or the needs, which
+  // must all be met.
+  std::optional<std::vector<Need>> only_with = std::nullopt;
+  OnResume resume = OnResume::undeclared;  // declared by every row of a run
 };
 
 /// All rows; within a group in the order of printing.
@@ -149,5 +183,6 @@ std::vector<Row> verb_rows();
 std::vector<Row> later_rows();
 std::vector<Row> refused_rows();
 std::vector<Row> no_effect_rows();
+std::vector<Row> peers_rows();
 
 }  // namespace snug

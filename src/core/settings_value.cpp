@@ -108,7 +108,7 @@ bool read_value(const RawValue& raw, std::string& value) {
 }
 
 bool read_value(const RawValue& raw, std::vector<std::string>& value) {
-  if (raw.kind == Kind::map) return false;
+  if (raw.kind == Kind::map || raw.nested) return false;
   value.clear();
   if (raw.kind == Kind::list) {
     value = raw.items;
@@ -313,7 +313,7 @@ std::string expected_of(bool) { return "true or false"; }
 std::string expected_of(std::int64_t) { return "a whole number"; }
 std::string expected_of(double) { return "a number"; }
 std::string expected_of(const std::string&) { return "text"; }
-std::string expected_of(const std::vector<std::string>&) { return "a list"; }
+std::string expected_of(const std::vector<std::string>&) { return "a list of plain values"; }
 std::string expected_of(Bytes) { return "a size such as 8GB or 8GiB"; }
 std::string expected_of(CountOrShare) { return "a whole number, or a share below 1"; }
 std::string expected_of(const NamedNumbers&) {

@@ -85,8 +85,13 @@ constexpr auto enum_names(FourBitType) {
 }
 constexpr auto enum_names(DeviceKind) {
   using enum DeviceKind;
-  return std::to_array<EnumName<DeviceKind>>(
-      {{automatic, "auto"}, {cpu, "cpu"}, {cuda, "cuda"}, {reference, "reference"}});
+  return std::to_array<EnumName<DeviceKind>>({{automatic, "auto"},
+                                              {cpu, "cpu"},
+                                              {cuda, "cuda"},
+                                              {reference, "reference"},
+                                              // Other names of the same.
+                                              {cuda, "gpu"},
+                                              {cuda, "cuda:0"}});
 }
 constexpr auto enum_names(InstructionSet) {
   using enum InstructionSet;

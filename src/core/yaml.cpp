@@ -17,6 +17,7 @@ namespace {
 constexpr std::int64_t kMaxFileBytes = 1048576;
 constexpr std::size_t kMaxPairs = 1000;
 constexpr int kMaxDepth = 4;
+constexpr std::size_t kMaxShown = 200;  // letters of a list or map inside a list
 
 std::int64_t line_of(const YAML::Mark& mark) { return mark.line + 1; }
 
@@ -60,6 +61,33 @@ bool has_several_documents(const std::string& text) {
   return documents.count > 1;
 }
 
+/// A list or map inside a list, for messages: in flow form, cut where it is long.
+void append_flow(const YAML::Node& node, int depth, std::string& text) {
+  if (text.size() > kMaxShown || depth > kMaxDepth) {
+    if (!text.ends_with("...")) text += "...";
+  } else if (node.IsMap()) {
+    text += '{';
+    for (const auto& entry : node) {
+      if (!text.ends_with('{')) text += ", ";
+      append_flow(entry.first, depth + 1, text);
+      text += ": ";
+      append_flow(entry.second, depth + 1, text);
+      if (text.size() > kMaxShown) break;
+    }
+    text += '}';
+  } else if (node.IsSequence()) {
+    text += '[';
+    for (const auto& item : node) {
+      if (!text.ends_with('[')) text += ", ";
+      append_flow(item, depth + 1, text);
+      if (text.size() > kMaxShown) break;
+    }
+    text += ']';
+  } else {
+    text += node.IsScalar() ? yaml_scalar(node.Scalar()) : "null";
+  }
+}
+
 /// What an entry's nodes are read with: the place for messages.
 struct Reader {
   const std::string& name;
@@ -88,6 +116,7 @@ struct Reader {
     }
   }
 
+  /// `key` names the value in messages.
   RawValue value(const YAML::Node& node, const std::string& key) const {
     RawValue result;
     switch (node.Type()) {
@@ -101,7 +130,14 @@ struct Reader {
       case YAML::NodeType::Sequence:
         result.kind = RawValue::Kind::list;
         for (const auto& item : node) {
-          result.items.push_back(scalar(item, fmt::format("the list of '{}'", key)));
+          std::string& text = result.items.emplace_back();
+          const bool plain = item.IsScalar() || item.IsNull();
+          result.nested = result.nested || !plain;
+          if (plain) {
+            text = scalar(item, key);
+          } else {
+            append_flow(item, 0, text);
+          }
         }
         break;
       case YAML::NodeType::Map:
@@ -123,7 +159,7 @@ std::string RawValue::print() const {
     case Kind::scalar:
       return text;
     case Kind::list:
-      for (const std::string& item : items) parts.push_back(yaml_scalar(item));
+      for (const std::string& item : items) parts.push_back(nested ? item : yaml_scalar(item));
       return fmt::format("[{}]", fmt::join(parts, ", "));
     case Kind::map:
       for (const auto& [key, inner] : pairs) {
@@ -134,39 +170,50 @@ std::string RawValue::print() const {
   internal_error("a value of no kind");
 }
 
-std::vector<YamlEntry> parse_yaml(const std::string& text, const std::string& name) {
-  if (guarded(name, [&] { return has_several_documents(text); })) {
-    user_error("{}: holds several YAML documents, expected one.", name);
-  }
-  const YAML::Node root = guarded(name, [&] { return YAML::Load(text); });
-  if (root.IsNull()) return {};
-  if (!root.IsMap()) {
-    user_error("{}:{}: expected settings as 'key: value' lines.", name, line_of(root.Mark()));
-  }
-  const Reader reader{name};
+std::vector<YamlEntry> parse_yaml(const std::string& text, const std::string& name,
+                                  ErrorList& errors) {
   std::vector<YamlEntry> entries;
-  std::map<std::string, std::int64_t> lines;
-  for (const auto& entry : root) {
-    const std::int64_t line = line_of(entry.first.Mark());
-    const std::string key = reader.scalar(entry.first, "a key");
-    const auto [before, fresh] = lines.emplace(key, line);
-    if (!fresh) user_error("{}:{}: {} is already set in line {}.", name, line, key, before->second);
-    entries.push_back({key, reader.value(entry.second, key), line});
-  }
+  const auto parse = [&] {
+    if (guarded(name, [&] { return has_several_documents(text); })) {
+      user_error("{}: holds several YAML documents, expected one.", name);
+    }
+    const YAML::Node root = guarded(name, [&] { return YAML::Load(text); });
+    if (root.IsNull()) return;
+    if (!root.IsMap()) {
+      user_error("{}:{}: expected settings as 'key: value' lines.", name, line_of(root.Mark()));
+    }
+    const Reader reader{name};
+    std::map<std::string, std::int64_t> lines;
+    for (const auto& entry : root) {
+      errors.attempt([&] {
+        const std::int64_t line = line_of(entry.first.Mark());
+        const std::string key = reader.scalar(entry.first, "a key");
+        const auto [before, fresh] = lines.emplace(key, line);
+        if (!fresh) {
+          user_error("{}:{}: {} is already set in line {}.", name, line, key, before->second);
+        }
+        entries.push_back({key, reader.value(entry.second, key), line});
+      });
+    }
+  };
+  errors.attempt(parse);
   return entries;
 }
 
-std::vector<YamlEntry> read_yaml(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) user_error("{}: cannot be opened. Is the path right?", path);
+std::vector<YamlEntry> read_yaml(const std::string& path, ErrorList& errors) {
   std::string text(static_cast<std::size_t>(kMaxFileBytes) + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad() || (file.fail() && !file.eof())) user_error("{}: cannot be read.", path);
-  if (file.gcount() > kMaxFileBytes) {
-    user_error("{}: is larger than 1 MiB, which no settings file is.", path);
-  }
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  return parse_yaml(text, path);
+  const auto read = [&] {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) user_error("{}: cannot be opened. Is the path right?", path);
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    if (file.bad() || (file.fail() && !file.eof())) user_error("{}: cannot be read.", path);
+    if (file.gcount() > kMaxFileBytes) {
+      user_error("{}: is larger than 1 MiB, which no settings file is.", path);
+    }
+    text.resize(static_cast<std::size_t>(file.gcount()));
+  };
+  if (!errors.attempt(read)) return {};
+  return parse_yaml(text, path, errors);
 }
 
 RawValue parse_yaml_value(const std::string& text, const std::string& name) {

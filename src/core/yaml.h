@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/error_list.h"
+
 namespace snug {
 
 /// A value as written, before its setting gives it a type.
@@ -16,8 +18,11 @@ struct RawValue {
   std::string text;                                        // of a scalar
   std::vector<std::string> items;                          // of a list of scalars
   std::vector<std::pair<std::string, std::string>> pairs;  // of a map; inner maps as `outer.inner`
+  bool nested = false;  // a list that holds lists or maps, which `items` give in flow form
 
-  static RawValue scalar(std::string value) { return {Kind::scalar, std::move(value), {}, {}}; }
+  static RawValue scalar(std::string value) {
+    return {Kind::scalar, std::move(value), {}, {}, false};
+  }
   /// One line for messages, loadable as YAML.
   std::string print() const;
 };
@@ -28,12 +33,14 @@ struct YamlEntry {
   std::int64_t line = 0;  // from 1
 };
 
-/// The entries of a YAML (or JSON) text in order. `name` stands in the messages. UserError with
-/// name:line for malformed text, for anything but one map at the top, and for a key given twice.
-std::vector<YamlEntry> parse_yaml(const std::string& text, const std::string& name);
+/// The entries of a YAML (or JSON) text in order. `name` stands in the messages. What is wrong,
+/// with name:line, goes to `errors`: malformed text, anything but one map at the top, a key given
+/// twice.
+std::vector<YamlEntry> parse_yaml(const std::string& text, const std::string& name,
+                                  ErrorList& errors);
 
 /// parse_yaml of a file of at most 1 MiB.
-std::vector<YamlEntry> read_yaml(const std::string& path);
+std::vector<YamlEntry> read_yaml(const std::string& path, ErrorList& errors);
 
 /// One value in flow form: `[a, b]`, `{power: 2}`. UserError when malformed.
 RawValue parse_yaml_value(const std::string& text, const std::string& name);

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "io/near_path.h"
 
 namespace snug {
 namespace {
@@ -161,7 +162,11 @@ std::vector<std::string> find_data_files(const std::vector<std::string>& pattern
       found.push_back(pattern);
     } else {
       found = expand_glob(pattern);
-      if (found.empty()) user_error("{}: there is no such file, folder or match.", pattern);
+      if (found.empty()) {
+        const auto near = near_path(pattern);
+        user_error("{}: there is no such file, folder or match.{}", pattern,
+                   near ? fmt::format(" Did you mean {}?", near->string()) : "");
+      }
     }
     files.insert(files.end(), found.begin(), found.end());
   }

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/text.h"
+#include "io/near_path.h"
 
 namespace snug {
 namespace {
@@ -101,12 +102,22 @@ std::map<std::string, std::size_t> read_index(const fs::path& index) {
 fs::path find_model_folder(const std::string& name, const fs::path& cache) {
   if (name.empty()) user_error("the model's name is empty. Give a folder or a hub id.");
   std::error_code ignored;
+  if (name.ends_with(".gguf")) {
+    user_error(
+        "{}: snug writes GGUF files (snug export) and reads none. Give the folder with safetensors "
+        "that it was made from, or its hub id.",
+        name);
+  }
   if (fs::is_directory(name, ignored)) return name;
   if (fs::exists(name, ignored)) {
     user_error("{}: a file, expected the model's folder. Give {}.", name,
                fs::absolute(name).parent_path().string());
   }
-  if (!is_hub_id(name)) user_error("{}: no such folder.", name);
+  const auto near = near_path(name);
+  const std::string guess = near ? fmt::format(" Did you mean {}?", near->string()) : "";
+  const bool in_a_folder =
+      fs::path(name).has_parent_path() && fs::is_directory(fs::path(name).parent_path(), ignored);
+  if (!is_hub_id(name) || in_a_folder) user_error("{}: no such folder.{}", name, guess);
   std::string folder_name = "models--" + name;
   if (const auto slash = folder_name.find('/'); slash != folder_name.npos) {
     folder_name.replace(slash, 1, "--");
@@ -114,6 +125,7 @@ fs::path find_model_folder(const std::string& name, const fs::path& cache) {
   const fs::path repository = cache / folder_name;
   const fs::path main = repository / "refs" / "main";
   if (!fs::exists(main, ignored)) {
+    if (near) user_error("{}: no such folder, nor a model in the hub's cache.{}", name, guess);
     user_error("'{}' is not on this machine; snug downloads nothing. Run: hf download {}", name,
                name);
   }

@@ -1,7 +1,5 @@
 // Whether a run may go on from a checkpoint.
 
-#include <array>
-
 #include "core/error.h"
 #include "core/settings_load.h"
 #include "train/trainer.h"
@@ -10,48 +8,6 @@ namespace snug {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Keys that a resumed run may not change: they change its results, be it only the order of sums.
-constexpr std::array kFixedKeys = {
-    "finetuning_type",
-    "lora_r",
-    "lora_alpha",
-    "lora_dropout",
-    "lora_target_modules",
-    "modules_to_save",
-    "use_rslora",
-    "use_dora",
-    "rank_pattern",
-    "alpha_pattern",
-    "unfrozen_parameters",
-    "freeze_trainable_layers",
-    "freeze_trainable_modules",
-    "freeze_extra_modules",
-    "bf16",
-    "fp16",
-    "master_weights",
-    "gradient_dtype",
-    "load_in_4bit",
-    "load_in_8bit",
-    "bnb_4bit_quant_type",
-    "bnb_4bit_use_double_quant",
-    "llm_int8_skip_modules",
-    "optim",
-    "optim_args",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "weight_decay",
-    "max_grad_norm",
-    "mlp_chunks",
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "train_sampling_strategy",
-    "bucket_count",
-    "loss_chunk_bytes",
-};
 
 }  // namespace
 
@@ -71,9 +27,9 @@ void Trainer::check_resumed(const Progression& before) const {
     const Settings then = make_settings(read_config(config.string()));
     compare("data_seed", then.data.data_seed.value_or(then.run.seed),
             settings_.data.data_seed.value_or(settings_.run.seed));
-    for (const char* key : kFixedKeys) {
-      const auto& print = find_setting(key).row->field.print;
-      compare(key, print(then), print(settings_));
+    for (const Row& row : settings_table()) {
+      if (row.resume != OnResume::fixed) continue;
+      compare(row.key, row.field.print(then), row.field.print(settings_));
     }
   }
   if (!differences.empty()) {

@@ -76,7 +76,10 @@ TEST_F(CommandLineTest, AllSpellingsMeanTheSame) {
         {"probe", "--learning_rate", "2e-4", config, "--bf16=true"},
         {"probe", "--bf16", config, "--learning-rate=2e-4"},
         {"probe", "--bf16", "lr=9", "lr=2e-4", "seed=7"},
-        {"probe", "--bf16", "true", "lr=2e-4", "seed=7"}}) {
+        {"probe", "--bf16", "true", "lr=2e-4", "seed=7"},
+        {"probe", "--config", config, "--bf16", "lr=2e-4"},
+        {"probe", "--config=" + config, "--bf16", "lr=2e-4"},
+        {"probe", "config=" + config, "--bf16", "lr=2e-4"}}) {
     const Result result = snug(words);
     EXPECT_EQ(result.status, kDone) << result.talk;
     EXPECT_EQ(result.out, expected);
@@ -104,6 +107,74 @@ TEST_F(CommandLineTest, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(snug({"probe", path_.string(), path_.string()}).talk, HasSubstr("two config files"));
   EXPECT_EQ(snug({"probe", "--sede"}).status, kUserError);
   EXPECT_EQ(snug({}).status, kUserError);
+}
+
+TEST_F(CommandLineTest, AllErrorsAtOnce) {
+  std::ofstream(path_) << "seed: x\nmodle: a\nlora_r: 8\n";
+  const Result result = snug({"probe", "nonsense", path_.string(), "-x", "--learning_rte=1",
+                              "device_memory=8G", "batch_size=3", "global_batch_size=16"});
+  EXPECT_EQ(result.status, kUserError);
+  std::vector<std::string> starts = {"command line: 'nonsense' is neither",
+                                     "command line: '-x' is no option",
+                                     path_.string() + ":2: unknown key 'modle'",
+                                     "command line: unknown key 'learning_rte'",
+                                     path_.string() + ":1: seed is x",
+                                     "command line: device_memory is 8G",
+                                     path_.string() + ":3: lora_r=8 has no effect",
+                                     "global_batch_size=16 is not per_device_train_batch_size=3"};
+  std::istringstream lines(result.talk);
+  for (const std::string& start : starts) {
+    std::string line;
+    std::getline(lines, line);
+    EXPECT_THAT(line, StartsWith(start));
+  }
+  EXPECT_EQ(lines.peek(), EOF);
+}
+
+TEST_F(CommandLineTest, WordsThatFitNowhereAreAnsweredWithWhatWasMeant) {
+  EXPECT_THAT(snug({"probe", "seed", "7"}).talk, HasSubstr("Did you mean seed=VALUE?"));
+  EXPECT_THAT(snug({"probe", "model.gguf"}).talk, HasSubstr("Did you mean model=model.gguf?"));
+  EXPECT_THAT(snug({"probe", path_.parent_path().string()}).talk, HasSubstr("Did you mean model="));
+  EXPECT_THAT(snug({"probe", "--config"}).talk, HasSubstr("--config needs a value"));
+}
+
+TEST_F(CommandLineTest, KeysOfOtherVerbsAreNoted) {
+  EXPECT_EQ(snug({"probe", "kernels=true"}).talk,
+            "command line: kernels has no effect in `snug probe`; it is a key of explain.\n");
+  std::ofstream(path_) << "kernels: true\n";
+  EXPECT_EQ(snug({"probe", path_.string()}).talk, "");
+}
+
+/// Takes so many bytes and then none.
+class FullBuffer : public std::stringbuf {
+ public:
+  explicit FullBuffer(std::streamsize room) : room_(room) {}
+
+ protected:
+  std::streamsize xsputn(const char*, std::streamsize count) override {
+    const std::streamsize taken = std::min(count, room_);
+    room_ -= taken;
+    return taken;
+  }
+  int_type overflow(int_type) override { return traits_type::eof(); }
+
+ private:
+  std::streamsize room_;
+};
+
+TEST_F(CommandLineTest, OutputThatIsLostIsAnError) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"probe"},
+                                                {"help"},
+                                                {"--version"},
+                                                {"probe", "--help"},
+                                                {"probe", "--json", "seed=x"}}) {
+    FullBuffer buffer(5);
+    std::ostream out(&buffer);
+    std::ostringstream talk;
+    Console console{out, talk};
+    EXPECT_EQ(run_snug(words, verbs(), console), kUserError);
+    EXPECT_THAT(talk.str(), HasSubstr("standard output could not be written"));
+  }
 }
 
 TEST_F(CommandLineTest, ExitStatusSaysWhatHappened) {
@@ -149,9 +220,24 @@ TEST(Help, ExplainsVerbsKeysAndTheirAliases) {
   EXPECT_EQ(snug({"--version"}).out, "snug " SNUG_VERSION "\n");
 }
 
+TEST(Help, OfARunIsShortAndAllIsLong) {
+  const std::string brief = help_for("train", verb_table(), Terminal{});
+  EXPECT_LT(std::count(brief.begin(), brief.end(), '\n'), 80);
+  EXPECT_THAT(brief, HasSubstr("`snug help all` lists every key"));
+  EXPECT_THAT(brief, HasSubstr("  3 does not fit"));
+  EXPECT_THAT(brief, testing::Not(HasSubstr("adam_beta1")));
+  EXPECT_THAT(snug({"help"}).out, HasSubstr("\nExit status\n  0 done."));
+  const std::string all = help_for("all", verb_table(), Terminal{});
+  for (const Row& row : settings_table()) {
+    EXPECT_THAT(all, HasSubstr(fmt::format("\n  {}", row.key)));
+  }
+  EXPECT_THAT(help_for("lora_r", verb_table(), Terminal{}),
+              HasSubstr("Has an effect only with finetuning_type=lora."));
+}
+
 TEST(Help, WrapsToTheTerminalAndIsPlainElsewhere) {
   for (const int width : {40, 80, 120}) {
-    std::istringstream lines(help_for("settings", verbs(), Terminal{.width = width}));
+    std::istringstream lines(help_for("all", verbs(), Terminal{.width = width}));
     for (std::string line; std::getline(lines, line);) {
       std::istringstream words(line);
       int count = 0;
@@ -163,7 +249,7 @@ TEST(Help, WrapsToTheTerminalAndIsPlainElsewhere) {
   EXPECT_EQ(wrapped("one two three", 2, 9), "  one two\n  three\n");
   EXPECT_EQ(wrapped("", 2, 9), "");
   EXPECT_EQ((Terminal{.color = true}.bold("x")), "\x1b[1mx\x1b[0m");
-  EXPECT_EQ(snug({"help", "settings"}).out.find('\x1b'), std::string::npos);
+  EXPECT_EQ(snug({"help", "all"}).out.find('\x1b'), std::string::npos);
 }
 
 TEST(Help, DefaultsPageIsCurrent) {

@@ -192,6 +192,64 @@ TEST(Settings, ReproLineQuotesForTheShell) {
             "snug train 'train_file=[a, b]' learning_rate=0.0001 'prompt=it'\\''s: x'");
 }
 
+TEST(Settings, NullTakesAnAssignmentBack) {
+  const std::string nulls =
+      "lora_target_modules: null\nmodules_to_save: ~\nseed: None\nlr_scheduler_kwargs: null\n"
+      "hub_token: null\nwarmup_steps: null\noutput_dir: null\noptim_args: null\n";
+  EXPECT_EQ(effective_yaml(from_yaml(nulls)), effective_yaml(default_settings()));
+  EXPECT_EQ(from_words({{"seed", "null"}}, "seed: 7\n").run.seed, 42);
+  EXPECT_EQ(from_words({{"prompt", "null"}}).generate.prompt, "null");
+  EXPECT_EQ(from_yaml("save_total_limit: 3\n").save.total_limit, 3);
+  // It never stands against a value under another name.
+  EXPECT_THAT(from_yaml("lora_target_modules: null\nlora_target_linear: true\n").lora.targets,
+              ElementsAre("all-linear"));
+  EXPECT_THAT(from_yaml("target_modules: [q_proj]\nlora_target_linear: false\n").lora.targets,
+              ElementsAre("q_proj"));
+}
+
+TEST(Settings, PeersSpellingsOfValues) {
+  const Settings s = from_yaml(
+      "bf16: auto\nfp16: auto\ndevice: gpu\nlora_target_modules: all\neval_sample_packing: true\n"
+      "dataloader_num_workers: 4\npreprocessing_num_workers: 16\n");
+  EXPECT_TRUE(s.precision.bf16);
+  EXPECT_FALSE(s.is_set("bf16"));
+  EXPECT_FALSE(s.precision.fp16);
+  EXPECT_EQ(s.device.kind, DeviceKind::cuda);
+  EXPECT_THAT(s.lora.targets, ElementsAre("all-linear"));
+  EXPECT_EQ(s.data.eval_packing, true);
+  EXPECT_EQ(s.notes.size(), 2U);
+}
+
+TEST(Settings, EveryRowSaysWhenItHasAnEffect) {
+  for (const Row& row : settings_table()) {
+    if (!row.field) continue;
+    EXPECT_TRUE(row.only_with) << row.key << ": .only_with = always(), or its needs";
+    for (const Need& need : row.only_with.value_or(always())) {
+      EXPECT_FALSE(need.any.empty()) << row.key;
+      for (const KeyIs& look : need.any) {
+        const Found other = find_setting(look.key);
+        ASSERT_TRUE(other && other.row->field && other.alias == nullptr) << row.key;
+        // Values are spelled as they are printed, else none would ever be met.
+        for (const std::string_view value : look.values) {
+          Settings scratch = default_settings();
+          EXPECT_TRUE(other.row->field.read(scratch, RawValue::scalar(std::string(value))));
+          EXPECT_EQ(other.row->field.print(scratch), value) << row.key;
+        }
+      }
+    }
+  }
+}
+
+TEST(Settings, EveryRowOfARunSaysWhatResumingWithAnotherValueMeans) {
+  for (const Row& row : settings_table()) {
+    const auto groups = run_groups();
+    const bool of_a_run = std::find(groups.begin(), groups.end(), row.group) != groups.end();
+    if (row.status != Status::supported || !of_a_run) continue;
+    EXPECT_NE(row.resume, OnResume::undeclared) << row.key;
+    EXPECT_TRUE(row.field || row.resume == OnResume::free) << row.key;
+  }
+}
+
 TEST(Settings, EveryDefaultIsValidAndEveryRowExplained) {
   for (const Row& row : settings_table()) {
     EXPECT_FALSE(row.sentence.empty()) << row.key;

@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 
 import pytest
 import transformers
 
-TRL_FIELDS = pathlib.Path(__file__).parent / "data" / "trl_fields.txt"
+DATA = pathlib.Path(__file__).parent / "data"
+TRL_FIELDS = DATA / "trl_fields.txt"
 SUPPORTED = "supported"
 
 
@@ -74,6 +76,83 @@ def test_every_key_of_training_arguments_is_in_the_table(names):
 def test_every_key_of_trl_is_in_the_table(names):
     assert len(trl_defaults()) > 40
     assert set(trl_defaults()) - set(names) == set()
+
+
+@pytest.mark.parametrize("peer, least", [("axolotl", 380), ("llamafactory", 260)])
+def test_every_key_of_other_peers_is_in_the_table(names, peer, least):
+    keys = [line for line in (DATA / f"{peer}_fields.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(keys) > least
+    assert set(keys) - set(names) == set()
+
+
+def test_a_peers_file_is_answered_in_one_go(tool, tmp_path):
+    """An Axolotl file as its examples are: every line that cannot be honoured has its error, no other has."""
+    config = tmp_path / "axolotl.yaml"
+    config.write_text("""base_model: no/such
+load_in_4bit: true
+datasets:
+  - path: mhenrichsen/alpaca_2k_test
+    type: alpaca
+dataset_prepared_path:
+val_set_size: 0.05
+adapter: qlora
+lora_model_dir:
+sequence_len: 4096
+sample_packing: true
+eval_sample_packing: false
+pad_to_sequence_len: true
+lora_r: 32
+lora_alpha: 16
+lora_target_modules:
+lora_target_linear: true
+wandb_project:
+wandb_entity:
+wandb_watch:
+gradient_accumulation_steps: 4
+micro_batch_size: 2
+optimizer: paged_adamw_32bit
+lr_scheduler: cosine
+learning_rate: 0.0002
+bf16: auto
+tf32: false
+gradient_checkpointing: true
+logging_steps: 1
+flash_attention: true
+evals_per_epoch: 4
+saves_per_epoch: 1
+special_tokens:
+""")
+    result = run(tool, "train", str(config), "device_memory=8G", "--config")
+    lines = result.stderr.splitlines()
+    assert result.returncode == 1
+    expected = ["--config needs a value", f"{config}:3: datasets is [{{path:", f"{config}:23: optim (written optimizer)",
+                f"{config}:31: evals_per_epoch is 4", f"{config}:32: saves_per_epoch is 1", "device_memory is 8G",
+                "train needs train_file", f"{config}:1: 'no/such' is not on this machine"]
+    assert [text for text in expected if not any(text in line for line in lines)] == []
+    assert len(lines) == len(expected)
+
+
+@pytest.fixture(params=["full device", "reader gone", "closed"])
+def broken_output(request):
+    """What subprocess takes to give a program a standard output that cannot be written."""
+    if request.param == "closed":
+        yield {"stdout": subprocess.DEVNULL, "preexec_fn": lambda: os.close(1)}
+        return
+    if request.param == "full device":
+        stream = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, stream = os.pipe()
+        os.close(reader)
+    yield {"stdout": stream}
+    os.close(stream)
+
+
+def test_output_that_cannot_be_written_is_an_error(tool, broken_output):
+    for words in (["help"], ["--version"], ["help", "--json"], ["plan", "model=shape:tiny"],
+                  ["plan", "model=shape:tiny", "--json"], ["explain", "model=shape:tiny"]):
+        result = subprocess.run([tool("snug"), *words], stderr=subprocess.PIPE, text=True, **broken_output)
+        assert result.returncode == 1, words
+        assert "standard output could not be written" in result.stderr, words
 
 
 def test_the_peers_defaults_are_the_packages_own(table):
