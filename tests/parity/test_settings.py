@@ -132,6 +132,25 @@ special_tokens:
     assert len(lines) == len(expected)
 
 
+def test_paths_are_answered_with_what_was_meant(tool, tmp_path):
+    (tmp_path / "demo" / "model").mkdir(parents=True)
+    (tmp_path / "demo" / "train.jsonl").touch()
+
+    def said(*words):
+        result = subprocess.run([tool("snug"), *words], cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 1
+        return result.stderr
+
+    both = said("train", "model=demo/modle", "data=demo/trian.jsonl")
+    assert "command line: demo/modle: no such folder. Did you mean demo/model?" in both
+    assert "command line: demo/trian.jsonl: there is no such file, folder or match. Did you mean demo/train.jsonl?" in both
+    assert "Did you mean demo/model?" in said("plan", "model=dmeo/model")
+    assert "Did you mean demo?" in said("plan", "model=dmeo")
+    assert "Run: hf download owner/other-model" in said("plan", "model=owner/other-model")
+    assert "snug writes GGUF files (snug export) and reads none" in said("plan", "model=model.gguf")
+    assert "Did you mean model=demo?" in said("train", "demo")
+
+
 @pytest.fixture(params=["full device", "reader gone", "closed"])
 def broken_output(request):
     """What subprocess takes to give a program a standard output that cannot be written."""
