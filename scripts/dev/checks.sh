@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sanitizers, fuzzers, coverage and long checks.
+# Sanitizers, fuzzers, kills, coverage and long checks.
 
 # run_sanitized PRESET [CTEST ARGS]
 run_sanitized() {
@@ -58,6 +58,22 @@ command_fuzz() {
     return 1
   fi
   say "fuzz: $count fuzzers, $seconds s each, nothing found"
+}
+
+run_kills() {
+  SNUG_KILLS=$1 SNUG_BUILD="$root/build/dev" venv_python -m pytest -q tests/parity/test_folders.py -k killed_anywhere
+}
+
+# kills [ROUNDS]: a run killed with SIGKILL at random moments and gone on with, over and over.
+command_kills() {
+  local rounds=${1:-300}
+  case $rounds in "" | *[!0-9]*) fail "kills: '$rounds' is not a number of rounds" ;; esac
+  need_packages build test python
+  need_tools
+  need_parity
+  compile dev
+  quietly kills "$rounds kills" run_kills "$rounds" || return 1
+  say "kills: $rounds, one model or none each time, and the run ended with the same bits"
 }
 
 command_coverage() {

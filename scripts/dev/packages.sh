@@ -15,6 +15,7 @@ libfmt-dev header fmt/format.h
 libyaml-cpp-dev header yaml-cpp/yaml.h
 libpcre2-dev header pcre2posix.h
 libutf8proc-dev header utf8proc.h
+libxxhash-dev header xxhash.h
 TABLE
       ;;
     test) cat <<'TABLE'

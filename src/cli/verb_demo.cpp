@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "cli/demo_model.h"
 #include "cli/demo_score.h"
@@ -37,13 +38,29 @@ struct DemoFolder {
   fs::path trained() const { return root / "trained"; }
 };
 
+/// UserError where something of a former demo's folder is not the demo's, or is being written.
+void check_removable(const DemoFolder& folder) {
+  const std::set<fs::path> ours = {folder.model(),     folder.train_rows(), folder.eval_rows(),
+                                   folder.questions(), folder.trained(),    folder.root / kMark};
+  for (const auto& entry : fs::directory_iterator(folder.root)) {
+    if (ours.contains(entry.path())) continue;
+    user_error("'{}' is not the demo's. Move it away or name another output_dir.",
+               entry.path().string());
+  }
+  const fs::path lock = folder.trained() / RunFolder::kLock;
+  if (fs::exists(lock)) const FolderLock idle(lock, fmt::format("'{}'", folder.root.string()));
+}
+
 /// An empty folder that says whose it is. UserError when it holds anything but a former demo.
 DemoFolder make_folder(const Settings& settings) {
   const DemoFolder folder{settings.run.output_dir.value_or("runs/demo")};
   if (fs::exists(folder.root) && !fs::exists(folder.root / kMark) && !fs::is_empty(folder.root)) {
     user_error("'{}' is there and holds no demo. Name another output_dir.", folder.root.string());
   }
-  if (fs::exists(folder.root)) remove_folder(folder.root);
+  if (fs::exists(folder.root / kMark)) {
+    check_removable(folder);
+    remove_folder(folder.root);
+  }
   make_folders(folder.model());
   write_text(folder.root / kMark,
              fmt::format("{{\"schema\": 1, \"seed\": {}}}\n", settings.run.seed));
@@ -194,9 +211,11 @@ void Demo::closing() const {
   }
   fmt::print(say_,
              "\ntry:\n  snug plan model=shape:llama-3.1-8b device_memory=24GiB\n"
-             "  snug generate model={} prompt='sort window ='\n"
-             "  snug inspect model={} data={}\n",
-             folder_.trained().string(), folder_.model().string(), folder_.train_rows().string());
+             "  snug generate {} prompt='sort window ='\n"
+             "  snug inspect {} {}\n",
+             shell_word("model=" + folder_.trained().string()),
+             shell_word("model=" + folder_.model().string()),
+             shell_word("data=" + folder_.train_rows().string()));
 }
 
 nlohmann::ordered_json Demo::json() const {

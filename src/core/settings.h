@@ -26,6 +26,12 @@ struct CountOrShare {
   bool operator==(const CountOrShare&) const = default;
 };
 
+/// A time, kept apart from other numbers.
+struct Duration {
+  double seconds = 0;
+  bool operator==(const Duration&) const = default;
+};
+
 enum class InitWeights { pretrained, random };
 enum class FinetuningType { full, freeze, lora };
 
@@ -228,13 +234,17 @@ struct SaveSettings {
   Interval strategy = Interval::no;
   CountOrShare steps{1};
   std::optional<std::int64_t> total_limit;  // none: all are kept
+  std::optional<Duration> interval;         // by the clock, beside `steps`; none: never
+  bool only_model = false;                  // checkpoints without what resuming needs
 };
 
-/// resume_from_checkpoint: `latest` looks for the newest checkpoint that loads.
+/// resume_from_checkpoint: `latest` looks for the newest checkpoint that loads; `automatic` does so
+/// where there is one, and starts afresh elsewhere.
 struct Resume {
   bool latest = false;
   std::string folder;
-  bool wanted() const { return latest || !folder.empty(); }
+  bool automatic = false;
+  bool wanted() const { return latest || automatic || !folder.empty(); }
   bool operator==(const Resume&) const = default;
 };
 
@@ -245,6 +255,8 @@ struct RunSettings {
   Resume resume;
   std::int64_t seed = 0;
   NanPolicy nan_policy = NanPolicy::stop;
+  Duration stop_grace;  // from SIGTERM to the end
+  std::string on_end;   // a shell command; empty: none
 };
 
 struct GenerateSettings {

@@ -18,6 +18,7 @@ constexpr Range kAtLeastOne = {1, std::numeric_limits<double>::infinity(), false
 inline std::optional<double> magnitude(double value) { return value; }
 inline std::optional<double> magnitude(std::int64_t value) { return static_cast<double>(value); }
 inline std::optional<double> magnitude(CountOrShare value) { return value.value; }
+inline std::optional<double> magnitude(Duration value) { return value.seconds; }
 inline std::optional<double> magnitude(Bytes value) { return static_cast<double>(value.count); }
 template <class T>
 std::optional<double> magnitude(const T&) {

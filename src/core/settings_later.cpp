@@ -69,8 +69,6 @@ std::vector<Row> later_rows() {
           {"load_best_model_at_end", "false", kBest},
           {"metric_for_best_model", "null", kBest},
           {"greater_is_better", "null", kBest},
-          {"save_only_model", "false",
-           "Every checkpoint can be resumed from; weights alone are the final model's."},
           {"debug",
            "",
            "HF's debug hooks are not in this version; nan_policy watches for overflow.",

@@ -53,6 +53,9 @@ Settings default_settings();
 std::string effective_yaml(const Settings& settings, std::span<const Group> groups = run_groups(),
                            const std::map<std::string, std::string>& comments = {});
 
+/// One word of a POSIX shell, quoted where that is needed.
+std::string shell_word(std::string_view word);
+
 /// One shell line that repeats the run: `snug VERB key=value ...` with every key that was set.
 std::string repro_line(std::string_view verb, const Settings& settings);
 

@@ -12,7 +12,8 @@ std::string value_of(const Row& row, const Settings& settings) {
   return row.field ? row.field.print(settings) : std::string(row.initial.full);
 }
 
-/// One word for a POSIX shell.
+}  // namespace
+
 std::string shell_word(std::string_view word) {
   const auto safe = [](unsigned char c) {
     return std::isalnum(c) != 0 ||
@@ -24,15 +25,13 @@ std::string shell_word(std::string_view word) {
   return quoted + "'";
 }
 
-}  // namespace
-
 std::string effective_yaml(const Settings& settings, std::span<const Group> groups,
                            const std::map<std::string, std::string>& comments) {
   std::string text;
   for (const Group group : groups) {
     text += fmt::format("{}# {}\n", text.empty() ? "" : "\n", title_of(group));
     for (const Row& row : settings_table()) {
-      if (row.group != group || row.status != Status::supported) continue;
+      if (row.group != group || row.status != Status::supported || !row.recorded) continue;
       const auto comment = comments.find(std::string(row.key));
       text += fmt::format("{}: {}{}\n", row.key, value_of(row, settings),
                           comment == comments.end() ? "" : "  # " + comment->second);

@@ -142,6 +142,7 @@ struct Row {
   // must all be met.
   std::optional<std::vector<Need>> only_with = std::nullopt;
   OnResume resume = OnResume::undeclared;  // declared by every row of a run
+  bool recorded = true;                    // written into the configurations that snug makes
 };
 
 /// All rows; within a group in the order of printing.

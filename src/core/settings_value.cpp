@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <iterator>
@@ -132,6 +133,34 @@ bool read_value(const RawValue& raw, Bytes& value) {
   return raw.kind == Kind::scalar && assign(parse_bytes(raw.text), value);
 }
 
+bool read_value(const RawValue& raw, Duration& value) {
+  static constexpr auto kUnits = std::to_array<std::pair<std::string_view, double>>({
+      {"", 1},
+      {"s", 1},
+      {"sec", 1},
+      {"seconds", 1},
+      {"m", 60},
+      {"min", 60},
+      {"minutes", 60},
+      {"h", 3600},
+      {"hour", 3600},
+      {"hours", 3600},
+      {"d", 86400},
+      {"day", 86400},
+      {"days", 86400},
+  });
+  if (raw.kind != Kind::scalar) return false;
+  const std::size_t unit = std::min(raw.text.find_first_not_of("0123456789.eE+-"), raw.text.size());
+  const auto number = parse_number(std::string_view(raw.text).substr(0, unit));
+  const std::size_t word = std::min(raw.text.find_first_not_of(' ', unit), raw.text.size());
+  for (const auto& [name, seconds] : kUnits) {
+    if (!number || lower(std::string_view(raw.text).substr(word)) != name) continue;
+    value.seconds = *number * seconds;
+    return true;
+  }
+  return false;
+}
+
 bool read_value(const RawValue& raw, CountOrShare& value) {
   double number = 0;
   if (!read_value(raw, number) || number < 0) return false;
@@ -171,8 +200,14 @@ bool read_value(const RawValue& raw, RecomputeOptions& value) {
 
 bool read_value(const RawValue& raw, Resume& value) {
   if (raw.kind != Kind::scalar || raw.text.empty()) return false;
-  const auto on = parse_bool(raw.text);
-  value = on ? Resume{*on, ""} : Resume{false, raw.text};
+  value = {};
+  if (const auto on = parse_bool(raw.text)) {
+    value.latest = *on;
+  } else if (raw.text == "auto") {
+    value.automatic = true;
+  } else {
+    value.folder = raw.text;
+  }
   return true;
 }
 
@@ -250,6 +285,14 @@ std::string print_value(const std::vector<std::string>& value) {
   return RawValue{RawValue::Kind::list, {}, value, {}}.print();
 }
 
+std::string print_value(Duration value) {
+  for (const auto& [unit, seconds] : {std::pair{"h", 3600.0}, std::pair{"min", 60.0}}) {
+    const double count = value.seconds / seconds;
+    if (count >= 1 && count == std::floor(count)) return fmt::format("{}{}", count, unit);
+  }
+  return fmt::format("{}s", value.seconds);
+}
+
 std::string print_value(CountOrShare value) {
   if (value.value >= 1 && value.value < 1e15) {
     return print_value(static_cast<std::int64_t>(value.value));
@@ -283,6 +326,7 @@ std::string print_value(const RecomputeOptions& value) {
 }
 
 std::string print_value(const Resume& value) {
+  if (value.automatic) return "auto";
   return value.folder.empty() ? print_value(value.latest) : yaml_scalar(value.folder);
 }
 
@@ -315,6 +359,7 @@ std::string expected_of(double) { return "a number"; }
 std::string expected_of(const std::string&) { return "text"; }
 std::string expected_of(const std::vector<std::string>&) { return "a list of plain values"; }
 std::string expected_of(Bytes) { return "a size such as 8GB or 8GiB"; }
+std::string expected_of(Duration) { return "a time such as 30min, 45s or 2h"; }
 std::string expected_of(CountOrShare) { return "a whole number, or a share below 1"; }
 std::string expected_of(const NamedNumbers&) {
   return "a map of names or patterns to numbers such as {q_proj: 8}";
@@ -323,7 +368,7 @@ std::string expected_of(const RecomputeOptions&) {
   return "auto, false, true, cheap, every:K, segments:K, keep_attention, sqrt or a size such as "
          "2GiB";
 }
-std::string expected_of(const Resume&) { return "true, false or a checkpoint's folder"; }
+std::string expected_of(const Resume&) { return "true, false, auto or a checkpoint's folder"; }
 std::string expected_of(const OptimizerArguments&) {
   return "text such as momentum=0.9,nesterov=true";
 }

@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "core/text.h"
 #include "io/atomic_folder.h"
+#include "io/checksums.h"
 #include "io/file.h"
 #include "io/model_files.h"
 #include "io/safetensors.h"
@@ -54,6 +55,7 @@ void check_checkpoint(const fs::path& folder) {
     if (extension == ".safetensors") const SafetensorsFile whole(entry.path());
   }
   if (fs::exists(folder / "model.safetensors.index.json")) const ModelWeights whole(folder);
+  verify_checksums(folder);
 }
 
 LatestCheckpoint latest_checkpoint(const fs::path& output_dir,
@@ -76,15 +78,23 @@ LatestCheckpoint latest_checkpoint(const fs::path& output_dir) {
   return latest_checkpoint(output_dir, [](const fs::path& folder) { check_checkpoint(folder); });
 }
 
-void rotate_checkpoints(const fs::path& output_dir, std::int64_t limit, const fs::path& keep) {
+void rotate_checkpoints(const fs::path& output_dir, std::int64_t limit, const std::string& run) {
   if (limit <= 0) return;
-  const auto all = list_checkpoints(output_dir);
-  auto left = static_cast<std::int64_t>(all.size());
-  for (std::size_t i = 0; i + 1 < all.size() && left > limit; ++i) {
-    std::error_code differs;
-    if (!keep.empty() && fs::equivalent(all[i].folder, keep, differs)) continue;
-    remove_folder(all[i].folder);
-    --left;
+  std::vector<Checkpoint> ours = list_checkpoints(output_dir);
+  std::erase_if(ours, [&](const Checkpoint& each) { return run_of(each.folder) != run; });
+  const auto left = static_cast<std::int64_t>(ours.size());
+  for (std::int64_t i = 0; i < left - limit; ++i) {
+    remove_folder(ours[static_cast<std::size_t>(i)].folder);
+  }
+}
+
+fs::path set_aside_other(const fs::path& target, const std::string& run) {
+  if (!fs::exists(target) || run_of(target) == run) return {};
+  for (int n = 1;; ++n) {
+    const fs::path other = fmt::format("{}.other-{}", target.string(), n);
+    if (fs::exists(fs::symlink_status(other))) continue;
+    fs::rename(target, other);
+    return other;
   }
 }
 

@@ -20,7 +20,8 @@ struct Checkpoint {
 std::vector<Checkpoint> list_checkpoints(const std::filesystem::path& output_dir);
 
 /// UserError unless all files of the checkpoint are whole: trainer_state.json is there, every JSON
-/// file parses, every safetensors file matches its header, and every shard of an index is there.
+/// file parses, every safetensors file matches its header, every shard of an index is there, and
+/// everything is what was written, by its checksums.
 void check_checkpoint(const std::filesystem::path& folder);
 
 /// The latest checkpoint that passes `loads`, and why later ones did not.
@@ -35,10 +36,14 @@ LatestCheckpoint latest_checkpoint(const std::filesystem::path& output_dir,
 /// With check_checkpoint as the judge.
 LatestCheckpoint latest_checkpoint(const std::filesystem::path& output_dir);
 
-/// Removes the oldest checkpoints until `limit` are left, but never the newest nor `keep` (a
-/// folder, or empty). A limit of 0 keeps all.
+/// Removes the oldest checkpoints of `run` until `limit` are left, but never the newest. Those of
+/// other runs neither count nor go. A limit of 0 keeps all.
 void rotate_checkpoints(const std::filesystem::path& output_dir, std::int64_t limit,
-                        const std::filesystem::path& keep = {});
+                        const std::string& run);
+
+/// Where a checkpoint that is not of `run` has the name of `target`, it gets another. Returns that,
+/// or an empty path.
+std::filesystem::path set_aside_other(const std::filesystem::path& target, const std::string& run);
 
 /// Bytes of all files in a folder and below.
 std::int64_t folder_bytes(const std::filesystem::path& folder);

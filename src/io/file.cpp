@@ -21,6 +21,9 @@ namespace fs = std::filesystem;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
+/// No room: on the disk, in the quota, or under the limit of a file's size.
+bool is_full(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
+
 /// Closes a file descriptor on every way out.
 class Handle {
  public:
@@ -82,11 +85,12 @@ OutputFile::OutputFile(fs::path path, std::int64_t expected_bytes)
   if (handle_ < 0) fail(errno);
   if (expected_bytes_ == 0) return;
   // Asking first keeps a hopeless reservation from filling the disk for a moment.
-  if (expected_bytes_ > free_disk_bytes(path_) ||
-      (::fallocate(handle_, FALLOC_FL_KEEP_SIZE, 0, expected_bytes_) != 0 && errno == ENOSPC)) {
-    ::close(std::exchange(handle_, -1));
-    fail(ENOSPC);
-  }
+  int error = expected_bytes_ > free_disk_bytes(path_) ? ENOSPC : 0;
+  if (error == 0 && ::fallocate(handle_, FALLOC_FL_KEEP_SIZE, 0, expected_bytes_) != 0)
+    error = errno;
+  if (!is_full(error)) return;
+  ::close(std::exchange(handle_, -1));
+  fail(error);
 }
 
 OutputFile::~OutputFile() {
@@ -94,13 +98,16 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::fail(int error) const {
-  if (error != ENOSPC && error != EDQUOT) {
-    user_error("{}: cannot be written: {}.", path_.string(), reason(error));
+  if (!is_full(error)) user_error("{}: cannot be written: {}.", path_.string(), reason(error));
+  if (error == EFBIG) {
+    throw DiskFull(fmt::format(
+        "{}: cannot be written: too large for the limit of files (ulimit -f).", path_.string()));
   }
   const std::string need =
       expected_bytes_ == 0 ? "" : fmt::format(" needs {},", decimal_bytes(expected_bytes_));
-  user_error("{}:{} free on this disk {}. Free some space or choose another output_dir.",
-             path_.string(), need, decimal_bytes(free_disk_bytes(path_)));
+  throw DiskFull(
+      fmt::format("{}:{} free on this disk {}. Free some space or choose another output_dir.",
+                  path_.string(), need, decimal_bytes(free_disk_bytes(path_))));
 }
 
 void OutputFile::write(std::span<const std::byte> bytes) {
@@ -109,13 +116,15 @@ void OutputFile::write(std::span<const std::byte> bytes) {
     const ssize_t written = ::write(handle_, bytes.data(), std::min(bytes.size(), kMostAtOnce));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail(errno);
+    hasher_.add(bytes.first(static_cast<std::size_t>(written)));
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
 }
 
-void OutputFile::finish() {
+FileChecksums OutputFile::finish() {
   if (::fsync(handle_) != 0 && errno != EINVAL) fail(errno);  // EINVAL: a device, nothing to sync
   if (::close(std::exchange(handle_, -1)) != 0) fail(errno);
+  return hasher_.finish();
 }
 
 std::string read_text(const fs::path& path, std::int64_t most_bytes) {
@@ -128,17 +137,31 @@ std::string read_text(const fs::path& path, std::int64_t most_bytes) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
-void write_text(const fs::path& path, std::string_view text) {
+FileChecksums write_text(const fs::path& path, std::string_view text) {
   OutputFile file(path, static_cast<std::int64_t>(text.size()));
   file.write(std::as_bytes(std::span(text.data(), text.size())));
-  file.finish();
+  return file.finish();
 }
 
-void copy_file_durably(const fs::path& from, const fs::path& to) {
+void replace_text(const fs::path& path, std::string_view text) {
+  const fs::path aside = path.parent_path() / fmt::format(".{}.tmp", path.filename().string());
+  std::error_code error;
+  try {
+    write_text(aside, text);
+  } catch (const UserError&) {
+    fs::remove(aside, error);
+    throw;
+  }
+  fs::rename(aside, path, error);
+  if (error) user_error("{}: cannot be written: {}.", path.string(), error.message());
+  sync_folder(path.has_parent_path() ? path.parent_path() : fs::path("."));
+}
+
+FileChecksums copy_file_durably(const fs::path& from, const fs::path& to) {
   const MappedFile source(from);
   OutputFile file(to, static_cast<std::int64_t>(source.bytes().size()));
   file.write(source.bytes());
-  file.finish();
+  return file.finish();
 }
 
 void sync_folder(const fs::path& folder) {

@@ -8,6 +8,9 @@
 #include <string>
 #include <string_view>
 
+#include "core/error.h"
+#include "io/checksums.h"
+
 namespace snug {
 
 /// A file's bytes, mapped read-only and private. Movable, not copyable.
@@ -29,8 +32,14 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-/// A file being written, made or cut to nothing. Every failure is a UserError naming the file, and
-/// for a full disk the bytes needed.
+/// The disk, or what this user may have of it, is full.
+class DiskFull : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+/// A file being written, made or cut to nothing. Every failure is a UserError naming the file; a
+/// full disk is a DiskFull with the bytes needed.
 class OutputFile {
  public:
   /// `expected_bytes` are reserved at once where the file system can, so a disk that is too small
@@ -41,24 +50,30 @@ class OutputFile {
   OutputFile& operator=(const OutputFile&) = delete;
 
   void write(std::span<const std::byte> bytes);
-  /// Makes the file durable and closes it. Without it the file is only closed.
-  void finish();
+  /// Makes the file durable and closes it; the checksums are of what was written. Without it the
+  /// file is only closed.
+  FileChecksums finish();
 
  private:
   [[noreturn]] void fail(int error) const;
   std::filesystem::path path_;
   std::int64_t expected_bytes_;
   int handle_ = -1;
+  BlockHasher hasher_;
 };
 
 /// A whole file as text. UserError when it cannot be read or is larger than `most_bytes`.
 std::string read_text(const std::filesystem::path& path, std::int64_t most_bytes = 1'000'000'000);
 
 /// Writes `text` durably in place.
-void write_text(const std::filesystem::path& path, std::string_view text);
+FileChecksums write_text(const std::filesystem::path& path, std::string_view text);
+
+/// Writes `text` durably aside, as `.NAME.tmp`, and renames it over `path`: whatever happens, the
+/// old text or the new one is there.
+void replace_text(const std::filesystem::path& path, std::string_view text);
 
 /// Copies a file's bytes durably, following links.
-void copy_file_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+FileChecksums copy_file_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
 /// Makes the names inside `folder` durable.
 void sync_folder(const std::filesystem::path& folder);

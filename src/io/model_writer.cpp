@@ -96,19 +96,23 @@ std::int64_t ModelFolderWriter::total_bytes() const {
   return total;
 }
 
-void ModelFolderWriter::write(const fs::path& folder,
-                              FunctionRef<void(const TensorSpec&, Sink)> fill) const {
-  for (const auto& [name, text] : texts_) write_text(folder / name, text);
+FolderChecksums ModelFolderWriter::write(const fs::path& folder,
+                                         FunctionRef<void(const TensorSpec&, Sink)> fill) const {
+  FolderChecksums sums;
+  for (const auto& [name, text] : texts_) sums[name] = write_text(folder / name, text);
   for (const auto& [name, source] : copies_) {
     fs::create_directories((folder / name).parent_path());
-    copy_file_durably(source, folder / name);
+    sums[name] = copy_file_durably(source, folder / name);
   }
-  for (const Shard& shard : shards_) write_safetensors(folder / shard.file, shard.tensors, fill);
+  for (const Shard& shard : shards_) {
+    sums[shard.file] = write_safetensors(folder / shard.file, shard.tensors, fill);
+  }
+  return sums;
 }
 
-void write_safetensors(const fs::path& path, const std::vector<TensorSpec>& tensors,
-                       FunctionRef<void(const TensorSpec&, ModelFolderWriter::Sink)> fill,
-                       const std::map<std::string, std::string>& metadata) {
+FileChecksums write_safetensors(const fs::path& path, const std::vector<TensorSpec>& tensors,
+                                FunctionRef<void(const TensorSpec&, ModelFolderWriter::Sink)> fill,
+                                const std::map<std::string, std::string>& metadata) {
   SafetensorsWriter writer(path, tensors, metadata);
   for (const TensorSpec& tensor : writer.order()) {
     std::int64_t written = 0;
@@ -120,7 +124,7 @@ void write_safetensors(const fs::path& path, const std::vector<TensorSpec>& tens
     check(written == byte_count(tensor), "tensor {}: {} bytes written of {}", tensor.name, written,
           byte_count(tensor));
   }
-  writer.finish();
+  return writer.finish();
 }
 
 }  // namespace snug

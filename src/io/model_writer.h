@@ -44,9 +44,10 @@ class ModelFolderWriter {
   /// Takes the next bytes of the tensor being written.
   using Sink = FunctionRef<void(std::span<const std::byte>)>;
   /// Writes all files durably into `folder`, which exists. `fill` is called once a tensor, in the
-  /// order of the files, and must hand all bytes of the tensor to its sink.
-  void write(const std::filesystem::path& folder,
-             FunctionRef<void(const TensorSpec&, Sink)> fill) const;
+  /// order of the files, and must hand all bytes of the tensor to its sink. The checksums are of
+  /// what was written.
+  FolderChecksums write(const std::filesystem::path& folder,
+                        FunctionRef<void(const TensorSpec&, Sink)> fill) const;
 
  private:
   std::vector<Shard> shards_;
@@ -55,8 +56,10 @@ class ModelFolderWriter {
 };
 
 /// Writes one safetensors file durably; `fill` as in ModelFolderWriter::write.
-void write_safetensors(const std::filesystem::path& path, const std::vector<TensorSpec>& tensors,
-                       FunctionRef<void(const TensorSpec&, ModelFolderWriter::Sink)> fill,
-                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+FileChecksums write_safetensors(const std::filesystem::path& path,
+                                const std::vector<TensorSpec>& tensors,
+                                FunctionRef<void(const TensorSpec&, ModelFolderWriter::Sink)> fill,
+                                const std::map<std::string, std::string>& metadata = {
+                                    {"format", "pt"}});
 
 }  // namespace snug

@@ -75,7 +75,7 @@ class SafetensorsWriter {
   /// Appends the next bytes; a tensor may come in any number of parts.
   void append(std::span<const std::byte> bytes);
   /// Makes the file durable. InternalError unless all bytes were appended.
-  void finish();
+  FileChecksums finish();
 
   /// Bytes that the file of these tensors has.
   static std::int64_t file_bytes(const std::vector<TensorSpec>& tensors,

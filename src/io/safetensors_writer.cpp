@@ -106,9 +106,9 @@ void SafetensorsWriter::append(std::span<const std::byte> bytes) {
   file_.write(bytes);
 }
 
-void SafetensorsWriter::finish() {
+FileChecksums SafetensorsWriter::finish() {
   check(appended_ == data_bytes_, "{} bytes appended of {}", appended_, data_bytes_);
-  file_.finish();
+  return file_.finish();
 }
 
 }  // namespace snug

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/settings_load.h"
 #include "io/atomic_folder.h"
 #include "io/checkpoints.h"
 #include "io/file.h"
@@ -23,7 +24,6 @@ constexpr const char* kScaler = "scaler.json";
 constexpr const char* kTrainer = "trainer_state.json";
 
 void add_state_texts(std::map<std::string, std::string>& texts, const Progression& p) {
-  texts[kTrainer] = p.trainer.to_json();
   texts[kScheduler] =
       Json{{"applied_steps", p.applied}, {"last_lr", p.learning_rate}}.dump(2) + "\n";
   if (p.loss_scale) texts[kScaler] = p.loss_scale->to_json();
@@ -69,9 +69,9 @@ ModelFolderWriter CheckpointWriter::folder_writer(std::map<std::string, std::str
           ModelFolderWriter::kShardBytes, adapter ? kAdapterStem : "model"};
 }
 
-void CheckpointWriter::write_weights(const ModelFolderWriter& writer,
-                                     const fs::path& folder) const {
-  writer.write(folder, [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
+FolderChecksums CheckpointWriter::write_weights(const ModelFolderWriter& writer,
+                                                const fs::path& folder) const {
+  return writer.write(folder, [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
     weights_.write(tensor, [&](std::string_view name) { return executor_.bytes(name); }, sink);
   });
 }
@@ -80,39 +80,48 @@ std::int64_t CheckpointWriter::model_bytes() const {
   return folder_writer({{"config.yaml", ""}}).total_bytes();
 }
 
-std::int64_t CheckpointWriter::checkpoint_bytes() const {
+std::int64_t CheckpointWriter::checkpoint_bytes(bool only_model) const {
+  if (only_model) return model_bytes();
   return model_bytes() + SafetensorsWriter::file_bytes(state_specs(recipe_.module->parameters));
 }
 
-void CheckpointWriter::write_state(const fs::path& folder) const {
-  write_safetensors(folder / kOptimizer, state_specs(recipe_.module->parameters),
-                    [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
-                      sink(executor_.bytes(tensor.name));
-                    });
+FileChecksums CheckpointWriter::write_state(const fs::path& folder) const {
+  return write_safetensors(folder / kOptimizer, state_specs(recipe_.module->parameters),
+                           [&](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
+                             sink(executor_.bytes(tensor.name));
+                           });
 }
 
 fs::path CheckpointWriter::save(const fs::path& output, const Progression& progression,
-                                const std::string& config_yaml, std::int64_t total_limit) const {
+                                const std::string& config_yaml, const std::string& run,
+                                bool only_model) const {
   const fs::path target = output / fmt::format("checkpoint-{}", progression.trainer.global_step);
   AtomicFolder folder(target);
-  std::map<std::string, std::string> texts = {{"config.yaml", config_yaml}};
-  add_state_texts(texts, progression);
-  write_weights(folder_writer(std::move(texts)), folder.path());
-  write_state(folder.path());
-  folder.commit();
-  if (total_limit > 0) rotate_checkpoints(output, total_limit);
+  std::map<std::string, std::string> texts = {{"config.yaml", config_yaml},
+                                              {kTrainer, progression.trainer.to_json()}};
+  if (!only_model) add_state_texts(texts, progression);
+  FolderChecksums sums = write_weights(folder_writer(std::move(texts)), folder.path());
+  if (!only_model) sums[kOptimizer] = write_state(folder.path());
+  write_text(folder.path() / kChecksumsFile, checksums_text(sums, run));
+  folder.replace();
   return target;
 }
 
-void CheckpointWriter::save_model(const fs::path& output, const TrainerState& trainer,
+void CheckpointWriter::save_model(const fs::path& output, RunFile& run, const TrainerState& trainer,
                                   const std::string& config_yaml) const {
-  AtomicFolder folder(output / "model");
+  AtomicFolder folder(output / "final-model");
   write_weights(folder_writer({{"config.yaml", config_yaml}, {kTrainer, trainer.to_json()}}),
                 folder.path());
-  folder.commit_files_into(output);
+  run.replace_model(folder);
 }
 
 Progression read_progression(const fs::path& folder) {
+  if (!fs::exists(folder / kOptimizer)) {
+    user_error(
+        "{}: holds the weights alone (save_only_model), so it cannot be gone on from. Start a run "
+        "of its own with {}.",
+        folder.string(), shell_word("model=" + folder.string()));
+  }
   Progression p;
   p.trainer = TrainerState::from_json(read_text(folder / kTrainer), (folder / kTrainer).string());
   const auto read = [&](const char* name, auto&& take) {

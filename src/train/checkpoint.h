@@ -10,6 +10,7 @@
 
 #include "exec/executor.h"
 #include "io/model_writer.h"
+#include "io/run_file.h"
 #include "plan/recipe.h"
 #include "train/loss_scale.h"
 #include "train/run_setup.h"
@@ -57,21 +58,24 @@ class CheckpointWriter {
   CheckpointWriter(const Recipe& recipe, const Executor& executor, SavedModel model);
 
   /// Bytes of one checkpoint, and of the final model.
-  std::int64_t checkpoint_bytes() const;
+  std::int64_t checkpoint_bytes(bool only_model) const;
   std::int64_t model_bytes() const;
 
-  /// Writes OUTPUT/checkpoint-STEP aside, makes it durable, renames it, and rotates old ones.
-  /// Returns the folder.
+  /// Writes OUTPUT/checkpoint-STEP aside, with checksums of all that is in it, makes it durable and
+  /// renames it. `run` says whose it is; `only_model`: without the state that going on needs.
+  /// Returns the folder. DiskFull where there is no room.
   std::filesystem::path save(const std::filesystem::path& output, const Progression& progression,
-                             const std::string& config_yaml, std::int64_t total_limit) const;
-  /// Writes the final model's files into `output` itself.
-  void save_model(const std::filesystem::path& output, const TrainerState& trainer,
+                             const std::string& config_yaml, const std::string& run,
+                             bool only_model) const;
+  /// Writes the final model into the run's folder `output`, as a whole.
+  void save_model(const std::filesystem::path& output, RunFile& run, const TrainerState& trainer,
                   const std::string& config_yaml) const;
 
  private:
-  void write_state(const std::filesystem::path& folder) const;
+  FileChecksums write_state(const std::filesystem::path& folder) const;
   ModelFolderWriter folder_writer(std::map<std::string, std::string> texts) const;
-  void write_weights(const ModelFolderWriter& writer, const std::filesystem::path& folder) const;
+  FolderChecksums write_weights(const ModelFolderWriter& writer,
+                                const std::filesystem::path& folder) const;
   const Recipe& recipe_;
   const Executor& executor_;
   SavedModel model_;

@@ -169,6 +169,11 @@ ExportResult export_model(const Settings& settings) {
   check(settings.run.output_dir.has_value(), "no output_dir");
   const ModelSource model = open_source(settings);
   const ModelWeights weights(model.folder);
+  std::error_code absent;
+  if (fs::equivalent(model.folder, *settings.run.output_dir, absent)) {
+    user_error("output_dir '{}' is the model's own folder. Name another output_dir.",
+               *settings.run.output_dir);
+  }
   const ParameterTable parameters = build_loss(model.config, {1, 1}, 1).parameters;
   ExportResult result = settings.exporting.format == ExportFormat::gguf
                             ? write_gguf(settings, model, weights, parameters)

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/error.h"
 #include "core/philox.h"
@@ -13,7 +16,6 @@
 #include "passes/precision.h"
 #include "plan/recipe_text.h"
 #include "train/played.h"
-#include "train/stop_signals.h"
 #include "train/weights.h"
 
 namespace snug {
@@ -40,7 +42,8 @@ std::uint64_t fingerprint(const Dataset& data) {
   return hash;
 }
 
-Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)), talk_(talk) {
+Trainer::Trainer(Settings settings, Talk talk, StopAtOnce at_once)
+    : settings_(std::move(settings)), talk_(talk), at_once_(std::move(at_once)) {
   model_ = open_model(settings_.model);
   if (!model_.has_weights && settings_.model.init == InitWeights::pretrained) {
     user_error("'{}' is a shape without weights. Add init=random to train it from random weights.",
@@ -48,15 +51,14 @@ Trainer::Trainer(Settings settings, Talk talk) : settings_(std::move(settings)),
   }
   data_ = open_data(settings_, model_);
   folder_ = std::make_unique<RunFolder>(settings_, model_, data_.name, talk_);
+  if (!folder_->resume_from().empty()) before_ = read_progression(folder_->resume_from());
   choose();
 }
 
 Trainer::~Trainer() = default;
 
 void Trainer::choose() {
-  std::optional<Progression> before;
-  if (!folder_->resume_from().empty()) before = read_progression(folder_->resume_from());
-  request_ = make_request(settings_, model_, data_, before ? &*before : nullptr);
+  request_ = make_request(settings_, model_, data_, before_ ? &*before_ : nullptr);
   settings_.quantization = request_.recipe.settings.quantization;  // as the model's files say
   recipe_ = std::make_unique<Recipe>(make_recipe(request_, model_));
   if (!recipe_->fits) {
@@ -66,7 +68,7 @@ void Trainer::choose() {
   }
   set_stored_dtype(model_, stored_dtype(settings_.precision));
   set_schedule();
-  if (before) check_resumed(*before);
+  if (before_) check_resumed(*before_);
 }
 
 void Trainer::set_schedule() {
@@ -84,26 +86,28 @@ void Trainer::set_schedule() {
 }
 
 void Trainer::start() {
-  folder_->make();
+  folder_->begin();
   pool_ = std::make_unique<ThreadPool>(recipe_->plan.target.threads);
   executor_ =
       std::make_unique<Executor>(recipe_->plan, reserve_arenas(recipe_->plan, *pool_), *pool_,
                                  ExecutorOptions{.replay = settings_.device.graphs});
   runner_ = std::make_unique<StepRunner>(*recipe_, *executor_);
   saver_ = std::make_unique<Saver>(
-      settings_.save, folder_->path(), effective_config(),
+      settings_.save, *schedule_, *folder_, effective_config(),
       CheckpointWriter(*recipe_, *executor_,
-                       saved_model(model_, settings_, recipe_->module->parameters)));
-  saver_->check_disk_for(*schedule_);
+                       saved_model(model_, settings_, recipe_->module->parameters)),
+      talk_);
+  saver_->check_disk_for();
+  print_stop_figure();
   const auto begin = std::chrono::steady_clock::now();
   load_start_state();
   talk_.out << fmt::format("start: {} populated in {:.2f} s, filled in {:.2f} s\n",
                            binary_bytes(recipe_->plan.arena(Space::device).bytes),
                            executor_->arenas().populate_seconds, seconds_since(begin));
   schedule_->order().start(at_.data.epoch);
-  write_text(folder_->path() / "config.yaml", effective_config());
-  metrics_ = std::make_unique<MetricsFile>((folder_->path() / "metrics.jsonl").string(),
-                                           at_.trainer.global_step);
+  replace_text(folder_->path() / "config.yaml", effective_config());
+  metrics_ =
+      std::make_unique<MetricsFile>(folder_->path() / "metrics.jsonl", at_.trainer.global_step);
   progress_ = std::make_unique<Progress>(talk_);
 }
 
@@ -123,6 +127,8 @@ void Trainer::load_start_state() {
     talk_.out << fmt::format("resumed from {} at step {}\n", resume_from.string(),
                              at_.trainer.global_step);
     print_changes(before);
+    saver_->began_from(at_.trainer.global_step);
+    step_now_ = at_.trainer.global_step;
   } else {
     fill_weights(recipe_->module->parameters, model_,
                  static_cast<std::uint64_t>(settings_.run.seed), bytes, *pool_);
@@ -131,17 +137,20 @@ void Trainer::load_start_state() {
 
 TrainResult Trainer::run() {
   print_header();
-  start();
-  const StopSignals signals;
-  const std::int64_t begun = at_.trainer.global_step;
-  while (at_.trainer.global_step < at_.trainer.max_steps && result_.signal == 0) {
-    train_step();
-    if (at_.trainer.global_step == begun + 1) print_remarks();
-    result_.signal = StopSignals::arrived();
-    if (schedule_->evaluates_at(at_.trainer.global_step)) evaluate();
-    if (schedule_->saves_at(at_.trainer.global_step) || result_.signal != 0) saver_->save(at_);
+  result_.output_dir = folder_->path();
+  if (before_ && before_->trainer.global_step >= schedule_->steps() && folder_->has_model()) {
+    result_.steps = before_->trainer.global_step;
+    print_finished();
+    return result_;
   }
-  if (result_.signal == 0) saver_->save_model(at_.trainer);
+  StopSignals signals(settings_.run.stop_grace.seconds,
+                      [this](int signal, double seconds) { stop_in_middle(signal, seconds); });
+  start();
+  train_steps(signals);
+  if (result_.signal == 0) {
+    signals.expect(saver_->seconds());
+    saver_->save_model(at_.trainer);
+  }
   result_.steps = at_.trainer.global_step;
   result_.planned_peak_bytes = recipe_->plan.arena(Space::device).bytes;
   result_.used_peak_bytes = executor_->used_peak(Space::device);
@@ -150,15 +159,41 @@ TrainResult Trainer::run() {
   result_.absent_lengths = played.absent_lengths;
   if (!recipe_->plan.target.card.present()) result_.needed_bytes = recipe_->needed_bytes;
   result_.peak_rss_bytes = peak_resident_bytes();
-  result_.output_dir = folder_->path();
   print_end(result_);
   return result_;
 }
 
-void Trainer::print_remarks() {
-  for (const std::string& remark : executor_->remarks()) {
-    talk_.out << "warning: " << remark << "\n";
+void Trainer::train_steps(StopSignals& signals) {
+  if (owes_evaluation()) evaluate();
+  const std::int64_t begun = at_.trainer.global_step;
+  while (at_.trainer.global_step < at_.trainer.max_steps && result_.signal == 0) {
+    signals.expect(step_seconds_ > 0 ? step_seconds_ + saver_->seconds()
+                                     : std::numeric_limits<double>::infinity());
+    train_step();
+    step_now_ = at_.trainer.global_step;
+    result_.signal = StopSignals::arrived();
+    if (at_.trainer.global_step == begun + 1) print_remarks();
+    // A run that stops here evaluates when it goes on.
+    if (result_.signal == 0 && schedule_->evaluates_at(at_.trainer.global_step)) {
+      signals.expect(std::max(eval_seconds_, step_seconds_) + saver_->seconds());
+      evaluate();
+      result_.signal = StopSignals::arrived();
+    }
+    if (result_.signal != 0 || saver_->due(at_.trainer.global_step)) {
+      signals.expect(saver_->seconds());
+      saver_->save(at_);
+    }
   }
+}
+
+void Trainer::stop_in_middle(int signal, double seconds) {
+  TrainResult result;
+  result.steps = step_now_;
+  result.output_dir = folder_->path();
+  result.signal = signal;
+  print_stopped_at_once(result, seconds);
+  if (at_once_) at_once_(result);
+  std::_Exit(128 + signal);
 }
 
 void Trainer::train_step() {
@@ -173,7 +208,10 @@ void Trainer::train_step() {
   const StepOutcome outcome =
       runner_->train(data_.train, schedule_->order().step(at_.data.step_in_epoch), learning_rate,
                      at_.applied, scale);
-  after_step(outcome, learning_rate, seconds_since(start));
+  const double seconds = seconds_since(start);
+  constexpr double kForget = 0.9;
+  step_seconds_ = std::max(seconds, kForget * step_seconds_);
+  after_step(outcome, learning_rate, seconds);
 }
 
 void Trainer::after_step(const StepOutcome& outcome, double learning_rate, double seconds) {
@@ -242,7 +280,32 @@ void Trainer::log(double learning_rate, double grad_norm) {
                    {"grad_norm", grad_norm}});
   loss_since_log_ = 0;
   steps_since_log_ = 0;
-  write_text(folder_->path() / "trainer_state.json", at_.trainer.to_json());
+  write_state();
+}
+
+/// A full disk costs the file's news, not the run.
+void Trainer::write_state() {
+  try {
+    replace_text(folder_->path() / "trainer_state.json", at_.trainer.to_json());
+  } catch (const DiskFull&) {
+    say_disk_full();
+  }
+}
+
+void Trainer::say_disk_full() {
+  if (std::exchange(said_disk_full_, true)) return;
+  talk_.out << fmt::format(
+      "warning: step {}: no room for metrics.jsonl and trainer_state.json; their rows wait\n",
+      at_.trainer.global_step);
+}
+
+bool Trainer::owes_evaluation() const {
+  const std::int64_t step = at_.trainer.global_step;
+  if (!before_ || step == 0 || !schedule_->evaluates_at(step)) return false;
+  const auto& rows = at_.trainer.history();
+  return std::none_of(rows.begin(), rows.end(), [&](const nlohmann::json& row) {
+    return row.contains("eval_loss") && row.value("step", std::int64_t{-1}) == step;
+  });
 }
 
 void Trainer::evaluate() {
@@ -251,15 +314,18 @@ void Trainer::evaluate() {
   const double seconds = seconds_since(start);
   const std::int64_t micro_batches =
       (data_.eval.size() + recipe_->micro_rows - 1) / recipe_->micro_rows;
+  eval_seconds_ = seconds;
   result_.eval_loss = outcome.loss();
   at_.trainer.log({{"eval_loss", outcome.loss()},
                    {"eval_runtime", seconds},
                    {"eval_samples_per_second", static_cast<double>(data_.eval.size()) / seconds},
                    {"eval_steps_per_second", static_cast<double>(micro_batches) / seconds}});
-  metrics_->write({{"step", at_.trainer.global_step},
-                   {"epoch", at_.trainer.epoch},
-                   {"eval_loss", outcome.loss()},
-                   {"eval_runtime", seconds}});
+  if (!metrics_->write({{"step", at_.trainer.global_step},
+                        {"epoch", at_.trainer.epoch},
+                        {"eval_loss", outcome.loss()},
+                        {"eval_runtime", seconds}})) {
+    say_disk_full();
+  }
   talk_.out << fmt::format("step {}/{} · eval_loss {:.4f} · {} rows\n", at_.trainer.global_step,
                            at_.trainer.max_steps, outcome.loss(), data_.eval.size());
 }
@@ -287,7 +353,7 @@ void Trainer::write_metrics(const StepOutcome& outcome, double learning_rate, do
     row["loss_scale"] = at_.loss_scale->scale();
     row["skipped_steps"] = at_.loss_scale->skipped();
   }
-  metrics_->write(row);
+  if (!metrics_->write(row)) say_disk_full();
 }
 
 std::string Trainer::effective_config() const {

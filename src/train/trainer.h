@@ -1,9 +1,12 @@
 #pragma once
 // A training run from settings to saved model.
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +19,7 @@
 #include "train/run_setup.h"
 #include "train/saver.h"
 #include "train/step_runner.h"
+#include "train/stop_signals.h"
 
 namespace snug {
 
@@ -38,7 +42,7 @@ struct TrainResult {
   std::int64_t needed_bytes = 0;
   std::int64_t peak_rss_bytes = 0;
   std::filesystem::path output_dir;
-  int signal = 0;  ///< that stopped it after a finished, saved step; else 0
+  int signal = 0;  ///< that stopped it; else 0
   double tokens_per_second() const {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
   }
@@ -46,12 +50,16 @@ struct TrainResult {
 
 /// `arena 19.09 MiB planned, 19.09 MiB used · process 57.05 MiB planned, 54.34 MiB at most`
 std::string describe_memory(const TrainResult& result);
+/// Called, in a thread of its own, when a signal ends the run in the middle of a step; ends the
+/// process.
+using StopAtOnce = std::function<void(const TrainResult&)>;
 
 class Trainer {
  public:
   /// Opens model and data, chooses the recipe and checks everything that can be checked before
   /// memory is reserved. DoesNotFit when no recipe fits.
-  Trainer(Settings settings, Talk talk);
+  /// Without `at_once`, the process ends with 128 + the signal.
+  Trainer(Settings settings, Talk talk, StopAtOnce at_once = {});
   ~Trainer();
 
   const RunRequest& request() const { return request_; }
@@ -60,6 +68,9 @@ class Trainer {
 
   /// Reserves memory, loads and trains.
   TrainResult run();
+  /// Steps done so far.
+  std::int64_t steps_done() const { return step_now_; }
+  const std::filesystem::path& output_dir() const { return folder_->path(); }
 
  private:
   void choose();
@@ -70,10 +81,19 @@ class Trainer {
   void check_resumed(const Progression& before) const;
   void print_changes(const Progression& before) const;
   void train_step();
+  void train_steps(StopSignals& signals);
+  void stop_in_middle(int signal, double seconds);
   void print_remarks();
+  void print_stop_figure() const;
+  void print_finished() const;
+  void print_stopped_at_once(const TrainResult& result, double seconds) const;
+  std::string resume_command() const;
   void after_step(const StepOutcome& outcome, double learning_rate, double seconds);
   void log(double learning_rate, double grad_norm);
   void evaluate();
+  bool owes_evaluation() const;
+  void write_state();
+  void say_disk_full();
   void write_metrics(const StepOutcome& outcome, double learning_rate, double seconds);
   void print_end(const TrainResult& result) const;
   std::string effective_config() const;
@@ -100,6 +120,12 @@ class Trainer {
   std::int64_t steps_since_log_ = 0;
   std::int64_t steps_timed_ = 0;
   std::int64_t skipped_in_a_row_ = 0;
+  double step_seconds_ = 0;  ///< of the longest of the latest steps; 0 before the first
+  double eval_seconds_ = 0;
+  std::optional<Progression> before_;  ///< where the checkpoint that the run goes on from stood
+  std::atomic<std::int64_t> step_now_{0};
+  bool said_disk_full_ = false;
+  StopAtOnce at_once_;
 };
 
 /// What a run's bits depend on beside its settings: back end and instruction set.

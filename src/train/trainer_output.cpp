@@ -1,10 +1,13 @@
 // What a run prints before and after its steps.
 
+#include <cmath>
+#include <cstdio>
 #include <set>
 
 #include "core/settings_load.h"
 #include "core/text.h"
 #include "data/packing.h"
+#include "io/checkpoints.h"
 #include "model/config.h"
 #include "passes/optimizer.h"
 #include "plan/notes.h"
@@ -69,35 +72,106 @@ void Trainer::print_header() const {
   out << repro_line("train", settings_) << "\n" << std::flush;
 }
 
+void Trainer::print_stop_figure() const {
+  const double grace = settings_.run.stop_grace.seconds;
+  const double seconds = saver_->seconds();
+  talk_.out << fmt::format(
+      "stop: a signal ends the run after the step and a checkpoint of {}, about {:.1f} s at {} a "
+      "second{}\n",
+      decimal_bytes(saver_->checkpoint_bytes()), seconds,
+      decimal_bytes(static_cast<std::int64_t>(Saver::kAssumedRate)),
+      seconds > grace
+          ? fmt::format("; longer than stop_grace ({:.0f} s): SIGTERM stops at once, on "
+                        "the last checkpoint",
+                        grace)
+          : "");
+}
+
+void Trainer::print_remarks() {
+  for (const std::string& remark : executor_->remarks()) {
+    talk_.out << "warning: " << remark << "\n";
+  }
+  const double grace = settings_.run.stop_grace.seconds;
+  if (saver_->seconds() > grace || step_seconds_ + saver_->seconds() <= grace) return;
+  talk_.out << fmt::format(
+      "stop: a step takes {:.1f} s and a checkpoint about {:.1f} s, together longer than "
+      "stop_grace "
+      "({:.0f} s): SIGTERM stops at once, on the last checkpoint\n",
+      step_seconds_, saver_->seconds(), grace);
+}
+
+std::string Trainer::resume_command() const {
+  const std::string folder = folder_->path().string();
+  return fmt::format("snug train {} {} resume_from_checkpoint=true",
+                     shell_word((folder_->path() / "config.yaml").string()),
+                     shell_word("output_dir=" + folder));
+}
+
+/// In a thread beside the one that trains, which may be using the talk's stream.
+void Trainer::print_stopped_at_once(const TrainResult& result, double seconds) const {
+  const auto checkpoints = list_checkpoints(folder_->path());
+  const std::string why =
+      std::isfinite(seconds)
+          ? fmt::format(
+                "the rest of the step and a checkpoint would take about {:.1f} s, stop_grace is "
+                "{:.0f} s",
+                seconds, settings_.run.stop_grace.seconds)
+          : "no step of this start has ended yet";
+  const std::string rest = checkpoints.empty()
+                               ? "there is no checkpoint yet; the same command starts over"
+                               : fmt::format("the last checkpoint is {}\n  {}",
+                                             checkpoints.back().folder.string(), resume_command());
+  fmt::print(stderr, "\nstopped by signal {} at once: {}\n{}\n", result.signal, why, rest);
+}
+
+void Trainer::print_finished() const {
+  talk_.out << fmt::format(
+                   "{} is finished: step {} of {}. To train on: more num_train_epochs or "
+                   "max_steps:\n  {} max_steps={}\n",
+                   folder_->path().string(), before_->trainer.global_step, schedule_->steps(),
+                   resume_command(), 2 * before_->trainer.global_step)
+            << std::flush;
+}
+
 void Trainer::print_end(const TrainResult& result) const {
   std::ostream& out = talk_.out;
+  const std::string folder = folder_->path().string();
   if (result.signal != 0) {
-    out << fmt::format("stopped by signal {} after step {}; saved in {}\n", result.signal,
-                       result.steps, folder_->path().string());
+    out << fmt::format("stopped by signal {} after step {}; {} in {}\n", result.signal,
+                       result.steps, saver_->saved_at() == result.steps ? "saved" : "NOT saved",
+                       folder);
   }
-  const std::int64_t padding = result.padded_tokens - result.tokens;
-  out << fmt::format(
-      "loss {:.4f} → {:.4f} · {} · {:.0f} tokens/s · {:.1f} % padding\n", result.first_loss,
-      result.last_loss, format_duration(result.seconds), result.tokens_per_second(),
-      result.padded_tokens == 0
-          ? 0.0
-          : 100 * static_cast<double>(padding) / static_cast<double>(result.padded_tokens));
+  if (result.tokens > 0) {
+    const std::int64_t padding = result.padded_tokens - result.tokens;
+    out << fmt::format(
+        "loss {:.4f} → {:.4f} · {} · {:.0f} tokens/s · {:.1f} % padding\n", result.first_loss,
+        result.last_loss, format_duration(result.seconds), result.tokens_per_second(),
+        result.padded_tokens == 0
+            ? 0.0
+            : 100 * static_cast<double>(padding) / static_cast<double>(result.padded_tokens));
+  }
   out << fmt::format("memory: {}\n", describe_memory(result));
   if (result.played_peak_bytes < result.planned_peak_bytes) {
     out << fmt::format("  the rest is for batches padded to {} tokens, of which none came\n",
                        fmt::join(result.absent_lengths, ", "));
   }
-  const std::string folder = result.output_dir.string();
   if (result.signal == 0) {
-    out << fmt::format("model: {}\n  {} prompt=\"...\"\n", folder,
-                       command_on(folder, "generate", settings_, {}));
+    out << fmt::format("model: {}\n", folder);
+    if (data_.tokenizer) {
+      out << fmt::format("  {} prompt=\"Once upon a time\"\n",
+                         command_on(folder, "generate", settings_, {}));
+    }
     if (settings_.is_set("eval_file")) {
       out << fmt::format("  {}\n", command_on(folder, "eval", settings_, {"eval_file"}));
     }
   }
-  out << fmt::format("  snug train {}/config.yaml output_dir={} resume_from_checkpoint=true\n",
-                     folder, folder);
-  out << std::flush;
+  if (saver_->saved_at() < 0) {
+    out << std::flush;
+    return;
+  }
+  const std::string longer =
+      result.signal == 0 ? fmt::format(" max_steps={}", 2 * result.steps) : "";
+  out << fmt::format("  {}{}\n", resume_command(), longer) << std::flush;
 }
 
 }  // namespace snug

@@ -35,8 +35,9 @@ void Trainer::check_resumed(const Progression& before) const {
   if (!differences.empty()) {
     user_error(
         "{}: the run was made with other settings that change its results:{}\nSet them back, "
-        "or start a run of its own with model={}.",
-        folder_->resume_from().string(), differences, folder_->resume_from().string());
+        "or start a run of its own with {}.",
+        folder_->resume_from().string(), differences,
+        shell_word("model=" + folder_->resume_from().string()));
   }
 }
 

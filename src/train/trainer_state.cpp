@@ -1,13 +1,27 @@
 #include "train/trainer_state.h"
 
-#include <filesystem>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <sstream>
+#include <system_error>
 
 #include "core/error.h"
 #include "core/json.h"
+#include "io/file.h"
 
 namespace snug {
 
 using Json = nlohmann::json;
+
+namespace {
+
+[[noreturn]] void fail(const std::filesystem::path& path, int error) {
+  user_error("{}: cannot be written: {}.", path.string(), std::generic_category().message(error));
+}
+
+}  // namespace
 
 void TrainerState::log(Json row) {
   row["epoch"] = epoch;
@@ -70,24 +84,42 @@ TrainerState TrainerState::from_json(const std::string& text, const std::string&
   return state;
 }
 
-MetricsFile::MetricsFile(const std::string& path, std::int64_t last_step) : path_(path) {
+MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t last_step) : path_(path) {
   std::string kept;
-  {
-    std::ifstream in(path);
+  bool whole = true;
+  if (std::filesystem::exists(path)) {
+    const std::string text = read_text(path);
+    std::istringstream in(text);
     for (std::string line; std::getline(in, line);) {
       const Json row = Json::parse(line, nullptr, false);
-      if (!row.is_object() || !row.contains("step") || !row["step"].is_number_integer()) continue;
-      if (row["step"].get<std::int64_t>() <= last_step) kept += line + "\n";
+      const bool good = row.is_object() && row.contains("step") && row["step"].is_number_integer();
+      if (good && row["step"].get<std::int64_t>() <= last_step) kept += line + "\n";
     }
+    whole = kept == text;
   }
-  out_.open(path, std::ios::trunc);
-  out_ << kept << std::flush;
-  if (!out_) user_error("{}: cannot be written.", path);
+  if (!whole) replace_text(path, kept);
+  handle_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (handle_ < 0) fail(path, errno);
 }
 
-void MetricsFile::write(const nlohmann::ordered_json& row) {
-  out_ << row.dump() << "\n" << std::flush;
-  if (!out_) user_error("{}: writing failed (disk full?).", path_);
+MetricsFile::~MetricsFile() { ::close(handle_); }
+
+bool MetricsFile::write(const nlohmann::ordered_json& row) {
+  constexpr std::size_t kMostWaiting = 1 << 20;
+  waiting_ += row.dump() + "\n";
+  while (!waiting_.empty()) {
+    const ssize_t written = ::write(handle_, waiting_.data(), waiting_.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno != ENOSPC && errno != EDQUOT && errno != EFBIG) fail(path_, errno);
+    if (written < 0) break;
+    waiting_.erase(0, static_cast<std::size_t>(written));
+  }
+  while (waiting_.size() > kMostWaiting) {
+    // The first line may have begun in the file, so its end stays.
+    const std::size_t first = waiting_.find('\n') + 1;
+    waiting_.erase(first, waiting_.find('\n', first) + 1 - first);
+  }
+  return waiting_.empty();
 }
 
 }  // namespace snug

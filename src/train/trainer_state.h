@@ -2,7 +2,7 @@
 // trainer_state.json as transformers' Trainer writes it, and metrics.jsonl.
 
 #include <cstdint>
-#include <fstream>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -36,16 +36,23 @@ class TrainerState {
   nlohmann::json history_ = nlohmann::json::array();
 };
 
-/// metrics.jsonl: one object a step, flushed line by line.
+/// metrics.jsonl: one object a step, handed to the system line by line.
 class MetricsFile {
  public:
-  /// Appends to `path`; lines of steps after `last_step` (of a run that was cut off) are removed.
-  MetricsFile(const std::string& path, std::int64_t last_step);
-  void write(const nlohmann::ordered_json& row);
+  /// Appends to `path`; lines of steps after `last_step` (of a run that was cut off) and unfinished
+  /// ones are removed, by a file that takes the place of the old one once it is whole.
+  MetricsFile(const std::filesystem::path& path, std::int64_t last_step);
+  ~MetricsFile();
+  MetricsFile(const MetricsFile&) = delete;
+  MetricsFile& operator=(const MetricsFile&) = delete;
+
+  /// False while the disk is full: then up to 1 MiB of rows wait for room, and older ones go.
+  bool write(const nlohmann::ordered_json& row);
 
  private:
-  std::string path_;
-  std::ofstream out_;
+  std::filesystem::path path_;
+  int handle_ = -1;
+  std::string waiting_;  ///< not in the file yet; may begin within a line
 };
 
 }  // namespace snug

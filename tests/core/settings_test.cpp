@@ -141,6 +141,31 @@ TEST(Settings, ReadsEveryKindOfValue) {
   EXPECT_EQ(from_yaml("seed: null\n").run.seed, 42);
 }
 
+TEST(Settings, TimesHaveUnits) {
+  const std::vector<std::pair<const char*, double>> times = {{"1800", 1800},  {"30min", 1800},
+                                                             {"0.5 h", 1800}, {"45s", 45},
+                                                             {"1e3", 1000},   {"2 days", 172800}};
+  for (const auto& [text, seconds] : times) {
+    const Settings s = from_words({{"save_interval", text}});
+    EXPECT_EQ(s.save.interval, Duration{seconds}) << text;
+    EXPECT_EQ(
+        from_yaml("save_interval: " + find_setting("save_interval").row->field.print(s) + "\n")
+            .save.interval,
+        s.save.interval);
+  }
+  EXPECT_EQ(from_words({{"save_interval", "none"}}).save.interval, std::nullopt);
+  for (const char* text : {"30 minuets", "min", "-5", "0"}) {
+    EXPECT_THROW(from_words({{"save_interval", text}}), UserError) << text;
+  }
+  EXPECT_TRUE(from_words({{"resume_from_checkpoint", "auto"}}).run.resume.automatic);
+}
+
+TEST(Settings, NoConfigurationThatSnugMakesNamesACommand) {
+  const Settings s = from_words({{"on_end", "touch x"}});
+  EXPECT_EQ(s.run.on_end, "touch x");
+  EXPECT_EQ(effective_yaml(s).find("on_end"), std::string::npos);
+}
+
 TEST(Settings, SharesAreRoundedUp) {
   EXPECT_EQ((CountOrShare{0.03}).of(186), 6);
   EXPECT_EQ((CountOrShare{0}).of(186), 0);

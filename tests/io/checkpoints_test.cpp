@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "io/atomic_folder.h"
+#include "io/checksums.h"
 #include "io/file.h"
 #include "io/model_writer.h"
 #include "io/temporary_folder.h"
@@ -31,15 +32,18 @@ std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-void write_checkpoint(const fs::path& output_dir, int step) {
+void write_checkpoint(const fs::path& output_dir, int step, const std::string& run = "ours") {
   AtomicFolder folder(output_dir / fmt::format("checkpoint-{}", step));
-  write_text(folder.path() / "trainer_state.json", fmt::format("{{\"global_step\":{}}}", step));
-  write_safetensors(
+  FolderChecksums sums;
+  sums["trainer_state.json"] =
+      write_text(folder.path() / "trainer_state.json", fmt::format("{{\"global_step\":{}}}", step));
+  sums["model.safetensors"] = write_safetensors(
       folder.path() / "model.safetensors", {{"a", DType::f32, {100}}},
       [](const TensorSpec& tensor, ModelFolderWriter::Sink sink) {
         const std::vector<std::byte> zeros(static_cast<std::size_t>(byte_count(tensor)));
         sink(zeros);
       });
+  write_text(folder.path() / kChecksumsFile, checksums_text(sums, run));
   folder.commit();
 }
 
@@ -71,10 +75,43 @@ TEST(AtomicFolder, ReplacesAFolderOfTheSameName) {
   for (const std::string text : {"old", "new"}) {
     AtomicFolder folder(parent / "checkpoint-5/");
     write_text(folder.path() / ("only-" + text), text);
-    folder.commit();
+    folder.replace();
   }
   EXPECT_THAT(names_in(parent.path()), ElementsAre("checkpoint-5"));
   EXPECT_THAT(names_in(parent / "checkpoint-5"), ElementsAre("only-new"));
+}
+
+TEST(AtomicFolder, TakesNobodysPlaceUnasked) {
+  const TemporaryFolder parent;
+  AtomicFolder folder(parent / "model");
+  fs::create_directory(parent / "model");
+  write_text(parent / "model/a", "somebody's");
+  EXPECT_THAT(user_error_of([&] { folder.commit(); }), HasSubstr("cannot be written"));
+  EXPECT_EQ(read_text(parent / "model/a"), "somebody's");
+  fs::remove(parent / "model/a");
+  folder.commit();
+  EXPECT_TRUE(fs::is_empty(parent / "model"));
+}
+
+TEST(AtomicFolder, AFolderWithoutTheMarkIsNobodysToRemove) {
+  const TemporaryFolder parent;
+  fs::create_directory(parent / ".model.tmp");
+  write_text(parent / ".model.tmp/a", "somebody's");
+  EXPECT_THAT(user_error_of([&] { const AtomicFolder folder(parent / "model"); }),
+              HasSubstr("was not made by snug"));
+  remove_leftovers(parent.path());
+  EXPECT_EQ(read_text(parent / ".model.tmp/a"), "somebody's");
+}
+
+TEST(AtomicFolder, TwoWritersOfOneFolderAreKeptApart) {
+  const TemporaryFolder parent;
+  AtomicFolder first(parent / "model");
+  write_text(first.path() / "a", "1");
+  EXPECT_THAT(user_error_of([&] { const AtomicFolder second(parent / "model"); }),
+              HasSubstr(fmt::format("is being written by process {}", ::getpid())));
+  remove_leftovers(parent.path());
+  first.commit();
+  EXPECT_THAT(names_in(parent / "model"), ElementsAre("a"));
 }
 
 TEST(AtomicFolder, TheCurrentFolderIsRefusedByName) {
@@ -86,21 +123,6 @@ TEST(AtomicFolder, TheCurrentFolderIsRefusedByName) {
       EXPECT_NE(std::string(error.what()).find("current folder"), std::string::npos);
     }
   }
-}
-
-TEST(AtomicFolder, FilesMoveIntoARunningFolder) {
-  const TemporaryFolder run;
-  write_text(run / "metrics.jsonl", "kept");
-  write_text(run / "model.safetensors", "stale: a single file would win over the shards");
-  write_text(run / "config.json", "old");
-  AtomicFolder folder(run / "model");
-  write_text(folder.path() / "config.json", "new");
-  write_text(folder.path() / "model-00001-of-00002.safetensors", "1");
-  folder.commit_files_into(run.path());
-  EXPECT_EQ(read_text(run / "config.json"), "new");
-  EXPECT_EQ(read_text(run / "metrics.jsonl"), "kept");
-  EXPECT_FALSE(fs::exists(run / "model.safetensors"));
-  EXPECT_TRUE(fs::exists(run / "model-00001-of-00002.safetensors"));
 }
 
 TEST(AtomicFolder, LeftoversOfAKilledRunGo) {
@@ -146,19 +168,27 @@ TEST(Checkpoints, TheLatestIsTheHighestNumberThatLoads) {
   EXPECT_FALSE(latest_checkpoint(run.path(), nothing_loads).found);
 }
 
-TEST(Checkpoints, RotationDropsTheOldestButNeverTheNewest) {
+TEST(Checkpoints, RotationDropsTheRunsOldestButNeverTheNewest) {
   const TemporaryFolder run;
   for (const int step : {5, 10, 15, 20}) write_checkpoint(run.path(), step);
-  rotate_checkpoints(run.path(), 0);
-  EXPECT_THAT(steps_in(run.path()), ElementsAre(5, 10, 15, 20));
-  rotate_checkpoints(run.path(), 3);
-  EXPECT_THAT(steps_in(run.path()), ElementsAre(10, 15, 20));
-  rotate_checkpoints(run.path(), 1, run / "checkpoint-10");
-  EXPECT_THAT(steps_in(run.path()), ElementsAre(10, 20));
-  rotate_checkpoints(run.path(), 1);
-  EXPECT_THAT(steps_in(run.path()), ElementsAre(20));
-  EXPECT_THAT(names_in(run.path()), ElementsAre("checkpoint-20"));
+  write_checkpoint(run.path(), 3, "another");
+  rotate_checkpoints(run.path(), 0, "ours");
+  EXPECT_THAT(steps_in(run.path()), ElementsAre(3, 5, 10, 15, 20));
+  rotate_checkpoints(run.path(), 3, "ours");
+  EXPECT_THAT(steps_in(run.path()), ElementsAre(3, 10, 15, 20));
+  rotate_checkpoints(run.path(), 1, "ours");
+  EXPECT_THAT(names_in(run.path()), UnorderedElementsAre("checkpoint-3", "checkpoint-20"));
   EXPECT_GT(folder_bytes(run.path()), 400);
+}
+
+TEST(Checkpoints, WhatIsNotTheRunsKeepsItsContentsUnderAnotherName) {
+  const TemporaryFolder run;
+  write_checkpoint(run.path(), 5);
+  EXPECT_EQ(set_aside_other(run / "checkpoint-5", "ours"), fs::path());
+  const fs::path other = set_aside_other(run / "checkpoint-5", "another");
+  EXPECT_EQ(other, run / "checkpoint-5.other-1");
+  EXPECT_EQ(run_of(other), "ours");
+  EXPECT_THAT(steps_in(run.path()), ElementsAre());
 }
 
 TEST(Disk, TheLineAddsUpWhatTheRunNeeds) {
