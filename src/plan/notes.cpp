@@ -192,8 +192,10 @@ std::vector<SavedLayer> saved_for_backward(const Plan& plan, std::int32_t progra
   }
   std::vector<SavedLayer> result;
   for (auto& [index, layer] : layers) {
-    std::stable_sort(layer.values.begin(), layer.values.end(),
-                     [](const AliveValue& a, const AliveValue& b) { return a.bytes > b.bytes; });
+    std::sort(layer.values.begin(), layer.values.end(),
+              [](const AliveValue& a, const AliveValue& b) {
+                return a.bytes != b.bytes ? a.bytes > b.bytes : a.offset < b.offset;
+              });
     result.push_back(std::move(layer));
   }
   return result;
