@@ -44,6 +44,12 @@ std::vector<Row> refused_rows() {
            "A folder that holds a run is resumed or left alone, never overwritten.",
            {},
            {"false"}},
+          {"exclude_modules",
+           "",
+           "Leave them out in lora_target_modules, by an expression of whole names: "
+           "(?!.*down_proj$).*_proj.",
+           {},
+           {"null", "[]"}},
       });
 }
 
