@@ -87,6 +87,12 @@ command_memory() {
   python3 "$root/scripts/memory_table.py" --snug "$root/build/release/snug" "$@"
 }
 
+command_process_memory() {
+  need_packages build
+  compile release
+  python3 "$root/scripts/process_memory.py" "$root/build/release/snug" "$@"
+}
+
 command_quality() {
   need_packages build
   compile release

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/verbs.h"
+#include "core/heap.h"
 
 namespace {
 
@@ -25,6 +26,7 @@ int main(int argc, char** argv) {
   keep_standard_streams();
   std::signal(SIGPIPE, snug_broken_pipe);
   std::signal(SIGXFSZ, SIG_IGN);  // a file that grows too large is an error with a name
+  snug::settle_heap();
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   snug::Console console = snug::standard_console();
   return snug::run_snug(arguments, snug::verb_table(), console);

@@ -122,6 +122,11 @@ void print_plan(const Settings& settings, const ModelSource& model, const RunReq
   const PlanFacts facts = plan_facts(run.recipe.config, recipe, report);
   const MemorySummary summary = summarize(report);
   fmt::print(out, "{}\n", describe_verdict(recipe, run.recipe.budget_bytes));
+  if (!settings.device.memory) fmt::print(out, "memory: {}\n", run.budget_from);
+  if (recipe.needed_bytes == recipe.planning_bytes) {
+    fmt::print(out, "memory: making the plan takes {}, more than playing it\n",
+               binary_bytes(recipe.planning_bytes));
+  }
   fmt::print(out, "{}\n", describe_parameters(facts.parameters));
   print_card(run.recipe.target.card, out);
   fmt::print(out, "\n{}", summary_text(summary));

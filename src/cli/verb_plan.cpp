@@ -43,7 +43,12 @@ void print_json(const RunRequest& run, const Recipe& recipe, const MemoryReport&
   json.update(report_json(report));
   json["needed_bytes"] = recipe.needed_bytes;
   json["budget_bytes"] = run.recipe.budget_bytes;
-  json["outside_bytes"] = run.recipe.outside_bytes;
+  json["budget_from"] = run.budget_from;
+  json["outside"] = {
+      {"program", recipe.outside.program},     {"threads", recipe.outside.threads},
+      {"rows", recipe.outside.rows},           {"history", recipe.outside.history},
+      {"sequences", recipe.outside.sequences}, {"tables", recipe.outside.tables},
+      {"files", recipe.outside.files},         {"page_tables", recipe.outside.page_tables}};
   json["summary"] = json_of(summarize(report));
   json["facts"] = json_of(plan_facts(run.recipe.config, recipe, report));
   if (const Card& card = run.recipe.target.card; card.present()) {
@@ -78,7 +83,7 @@ void print_json(const RunRequest& run, const Recipe& recipe, const MemoryReport&
 int run_plan(const Command& command, Console& console) {
   const ModelSource model = open_model(command.settings.model);
   for (const std::string& note : model.notes) fmt::print(console.talk, "{}\n", note);
-  const DataSource data = open_data(command.settings, model);
+  const DataSource data = open_rows(command.settings, model);
   std::optional<Progression> before;
   if (data.train.size() > 0) {
     const RunFolder folder(command.settings, model, data.name,
@@ -86,10 +91,13 @@ int run_plan(const Command& command, Console& console) {
     if (!folder.resume_from().empty()) before = read_progression(folder.resume_from());
   }
   const RunRequest run = make_request(command.settings, model, data, before ? &*before : nullptr);
-  const Recipe recipe = make_recipe(run, model);
+  std::string said;
+  const Recipe recipe = make_recipe(run, model, &said);
+  fmt::print(console.talk, "{}", said);
   MemoryReport report = make_report(recipe.plan);
   report.budget_bytes = run.recipe.budget_bytes;
-  report.outside_bytes = run.recipe.outside_bytes;
+  report.outside_bytes = recipe.outside.total();
+  report.planning_bytes = recipe.planning_bytes;
   if (command.json) {
     print_json(run, recipe, report, console.out);
   } else {

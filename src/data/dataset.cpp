@@ -59,6 +59,14 @@ std::span<const std::int32_t> Dataset::cut(const std::vector<std::int32_t>& from
                                  static_cast<std::size_t>(length(row)));
 }
 
+std::int64_t Dataset::bytes() const {
+  const std::size_t tokens = ids_.size() + labels_.size();
+  const std::size_t documents = documents_.size() + document_numbers_.size();
+  const std::size_t begins = begins_.size() + document_begins_.size();
+  return static_cast<std::int64_t>((tokens + documents) * sizeof(std::int32_t) +
+                                   begins * sizeof(std::int64_t));
+}
+
 void Dataset::add(const TokenRow& row, const TokenRules& rules) {
   const auto length =
       std::min<std::int64_t>(static_cast<std::int64_t>(row.ids.size()), rules.max_length);

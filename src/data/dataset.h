@@ -48,6 +48,8 @@ class Dataset {
   std::int64_t length(std::int64_t row) const;
   std::int64_t label_count(std::int64_t row) const;
   const DatasetCounts& counts() const { return counts_; }
+  /// What the rows take in memory.
+  std::int64_t bytes() const;
 
   /// Adds a row, cut to the rules' length; counts it as cut or dropped where it is.
   void add(const TokenRow& row, const TokenRules& rules);

@@ -22,10 +22,11 @@ DebugPlayer::DebugPlayer(const Plan& plan, const Arenas& arenas, DebugOptions op
   }
 }
 
-void DebugPlayer::play(const Sequence& sequence, std::int32_t program,
+void DebugPlayer::play(const Sequence& sequence, std::int32_t program, std::span<Operand> operands,
                        FunctionRef<void(const Step&)> run) {
   if (options_.poison_dead) poison_all_but_held(program);
-  for (const Step& step : sequence.steps()) {
+  for (std::size_t i = 0; i < sequence.size(); ++i) {
+    const Step step = sequence.step(i, operands);
     if (options_.watch_writes && step.kernel != nullptr) {
       watch(step, program, run);
     } else {

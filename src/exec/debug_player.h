@@ -27,8 +27,9 @@ class DebugPlayer {
  public:
   DebugPlayer(const Plan& plan, const Arenas& arenas, DebugOptions options);
 
-  /// Plays in list order; `run` executes one step.
-  void play(const Sequence& sequence, std::int32_t program, FunctionRef<void(const Step&)> run);
+  /// Plays in list order; `run` executes one step. `operands` is Sequence::step's.
+  void play(const Sequence& sequence, std::int32_t program, std::span<Operand> operands,
+            FunctionRef<void(const Step&)> run);
 
  private:
   using Bytes = std::array<std::vector<std::byte>, kSpaces>;

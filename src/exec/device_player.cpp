@@ -11,7 +11,7 @@ constexpr std::size_t kLaneCount = kLanes;
 
 }  // namespace
 
-DevicePlayer::DevicePlayer(const Plan& plan, const std::vector<Sequence>& sequences, Device& device,
+DevicePlayer::DevicePlayer(const Plan& plan, const Sequences& sequences, Device& device,
                            DevicePlayerOptions options)
     : plan_(plan), sequences_(sequences), device_(device), options_(options) {
   for (std::size_t p = 0; p < sequences.size(); ++p) {
@@ -28,18 +28,18 @@ DevicePlayer::Marks DevicePlayer::marks_of(std::int32_t program) const {
   marks.recorded.assign(count, -1);
   marks.waited_for.assign(count, -1);
   std::int32_t next = 0;
-  for (const Step& step : sequence.steps()) {
-    for (const Wait& wait : step.waits) {
+  for (std::size_t i = 0; i < sequence.size(); ++i) {
+    for (const Wait& wait : sequence.waits(i)) {
       // What runs nothing is no step: then the lane's last step before it is waited for.
       const auto lane = sequence.lane(wait.lane);
       const auto behind = std::upper_bound(
           lane.begin(), lane.end(), wait.instruction,
           [&](std::int32_t instruction, std::int32_t index) {
-            return instruction < sequence.steps()[static_cast<std::size_t>(index)].index;
+            return instruction < sequence.instruction(static_cast<std::size_t>(index));
           });
       if (behind == lane.begin()) continue;
-      const Step& last = sequence.steps()[static_cast<std::size_t>(*(behind - 1))];
-      std::int32_t& event = marks.recorded[static_cast<std::size_t>(last.index)];
+      const std::int32_t last = sequence.instruction(static_cast<std::size_t>(*(behind - 1)));
+      std::int32_t& event = marks.recorded[static_cast<std::size_t>(last)];
       if (event < 0) event = next++;
       marks.waited_for[static_cast<std::size_t>(wait.instruction)] = event;
     }
@@ -52,7 +52,8 @@ DevicePlayer::Marks DevicePlayer::marks_of(std::int32_t program) const {
   return marks;
 }
 
-void DevicePlayer::play(std::int32_t program, FunctionRef<void(const Step&, void* queue)> run) {
+void DevicePlayer::play(std::int32_t program, std::span<Operand> operands,
+                        FunctionRef<void(const Step&, void* queue)> run) {
   Marks& marks = marks_[static_cast<std::size_t>(program)];
   const bool replays = options_.replay && !options_.one_by_one;
   try {
@@ -60,11 +61,11 @@ void DevicePlayer::play(std::int32_t program, FunctionRef<void(const Step&, void
       device_.replay(marks.recording);
     } else if (replays && marks.plays > 0) {
       device_.begin_recording();
-      give(program, run);
+      give(program, operands, run);
       marks.recording = device_.end_recording();
       device_.replay(marks.recording);
     } else {
-      give(program, run);
+      give(program, operands, run);
     }
     device_.finish();
   } catch (const DeviceError& error) {
@@ -74,11 +75,14 @@ void DevicePlayer::play(std::int32_t program, FunctionRef<void(const Step&, void
 }
 
 /// The other lanes start where the compute lane is now; in the end it waits for them.
-void DevicePlayer::give(std::int32_t program, FunctionRef<void(const Step&, void* queue)> run) {
+void DevicePlayer::give(std::int32_t program, std::span<Operand> operands,
+                        FunctionRef<void(const Step&, void* queue)> run) {
   const Marks& marks = marks_[static_cast<std::size_t>(program)];
   if (!marks.lanes.empty()) device_.record(Lane::compute, fork_);
   for (const Lane lane : marks.lanes) device_.wait(lane, fork_);
-  for (const Step& step : sequences_[static_cast<std::size_t>(program)].steps()) {
+  const Sequence& sequence = sequences_[static_cast<std::size_t>(program)];
+  for (std::size_t i = 0; i < sequence.size(); ++i) {
+    const Step step = sequence.step(i, operands);
     for (const Wait& wait : step.waits) {
       const std::int32_t event = marks.waited_for[static_cast<std::size_t>(wait.instruction)];
       if (event >= 0) device_.wait(step.lane, event);

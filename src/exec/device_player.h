@@ -21,14 +21,15 @@ struct DevicePlayerOptions {
 
 class DevicePlayer {
  public:
-  /// `plan` and `sequences`, one a program, must outlive the player.
-  DevicePlayer(const Plan& plan, const std::vector<Sequence>& sequences, Device& device,
+  /// `plan` and `sequences` must outlive the player.
+  DevicePlayer(const Plan& plan, const Sequences& sequences, Device& device,
                DevicePlayerOptions options);
 
-  /// Plays a program to its end; `run` gives one step to the queue of its lane. DeviceError names
-  /// the instruction, its tensors and where the plan has them, or the program where it is not
-  /// known.
-  void play(std::int32_t program, FunctionRef<void(const Step&, void* queue)> run);
+  /// Plays a program to its end; `run` gives one step, whose operands lie in `operands`, to the
+  /// queue of its lane. DeviceError names the instruction, its tensors and where the plan has them,
+  /// or the program where it is not known.
+  void play(std::int32_t program, std::span<Operand> operands,
+            FunctionRef<void(const Step&, void* queue)> run);
 
  private:
   /// What a program needs of the device's events.
@@ -41,13 +42,14 @@ class DevicePlayer {
   };
 
   Marks marks_of(std::int32_t program) const;
-  void give(std::int32_t program, FunctionRef<void(const Step&, void* queue)> run);
+  void give(std::int32_t program, std::span<Operand> operands,
+            FunctionRef<void(const Step&, void* queue)> run);
   void run_step(std::int32_t program, const Step& step,
                 FunctionRef<void(const Step&, void* queue)> run);
   std::string describe(std::int32_t program, const Step& step) const;
 
   const Plan& plan_;
-  const std::vector<Sequence>& sequences_;
+  const Sequences& sequences_;
   Device& device_;
   DevicePlayerOptions options_;
   std::vector<Marks> marks_;

@@ -18,17 +18,16 @@ constexpr std::array<Lane, kLanes - 1> kOtherLanes = {Lane::copy_in, Lane::copy_
 
 }  // namespace
 
-Executor::Executor(const Plan& plan, Arenas arenas, ThreadPool& pool, ExecutorOptions options)
+Executor::Executor(const Plan& plan, Sequences sequences, Arenas arenas, ThreadPool& pool,
+                   ExecutorOptions options)
     : plan_(plan),
       arenas_(std::move(arenas)),
       pool_(pool),
       options_(options),
-      prepared_(prepare_choices(plan)) {
-  sequences_.reserve(plan.programs.size());
-  for (std::size_t p = 0; p < plan.programs.size(); ++p) {
-    sequences_.emplace_back(plan, static_cast<std::int32_t>(p), arenas_, prepared_);
-  }
+      sequences_(std::move(sequences)) {
+  sequences_.set_arenas(arenas_);
   for (LaneState& lane : lanes_) lane.peaks.resize(plan.programs.size());
+  state(Lane::compute).operands.resize(sequences_.most_operands());
   if (arenas_.device) {
     start_player();
   } else if (options_.debug.any()) {
@@ -68,23 +67,29 @@ void Executor::start_lanes() {
                                   [&](const Sequence& s) { return !s.lane(lane).empty(); });
     if (!used) continue;
     state(lane).pool = std::make_unique<ThreadPool>(1);
+    state(lane).operands.resize(sequences_.most_operands());
     state(lane).thread = std::thread([this, lane] { lane_main(lane); });
   }
 }
 
 void Executor::play(std::int32_t program) {
-  const Sequence& sequence = sequences_.at(static_cast<std::size_t>(program));
+  check(program >= 0 && static_cast<std::size_t>(program) < sequences_.size(),
+        "program {} of {} is played", program, sequences_.size());
+  const Sequence& sequence = sequences_[static_cast<std::size_t>(program)];
+  LaneState& compute = state(Lane::compute);
   program_ = program;
   if (device_player_) {
     windows_->flush();
-    device_player_->play(program, [&](const Step& step, void* queue) {
+    device_player_->play(program, compute.operands, [&](const Step& step, void* queue) {
       run_step(step, state(step.lane), pool_, queue);
     });
   } else if (debug_) {
-    debug_->play(sequence, program,
-                 [&](const Step& step) { run_step(step, state(Lane::compute), pool_); });
+    debug_->play(sequence, program, compute.operands,
+                 [&](const Step& step) { run_step(step, compute, pool_); });
   } else if (sequence.compute_only()) {
-    for (const Step& step : sequence.steps()) run_step(step, state(Lane::compute), pool_);
+    for (std::size_t i = 0; i < sequence.size(); ++i) {
+      run_step(sequence.step(i, compute.operands), compute, pool_);
+    }
   } else {
     play_all_lanes(sequence);
   }
@@ -123,7 +128,7 @@ void Executor::play_lane(const Sequence& sequence, Lane lane) {
   ThreadPool& pool = own.pool ? *own.pool : pool_;
   try {
     for (const std::int32_t index : sequence.lane(lane)) {
-      const Step& step = sequence.steps()[static_cast<std::size_t>(index)];
+      const Step step = sequence.step(static_cast<std::size_t>(index), own.operands);
       for (const Wait& wait : step.waits) wait_for(wait.lane, wait.instruction + 1);
       if (failed_.load(std::memory_order_relaxed)) break;
       run_step(step, own, pool);

@@ -40,7 +40,12 @@ struct OpTime {
 class Executor {
  public:
   /// Prepares every kernel. `plan` and `pool` must outlive the executor.
-  Executor(const Plan& plan, Arenas arenas, ThreadPool& pool, ExecutorOptions options = {});
+  Executor(const Plan& plan, Arenas arenas, ThreadPool& pool, ExecutorOptions options = {})
+      : Executor(plan, Sequences(plan), std::move(arenas), pool, options) {}
+  /// The same from sequences of that plan. In the process's own memory and without `debug`, the
+  /// plan may since have been reduced to its ports.
+  Executor(const Plan& plan, Sequences sequences, Arenas arenas, ThreadPool& pool,
+           ExecutorOptions options = {});
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
@@ -71,6 +76,10 @@ class Executor {
   /// What a card has to say of how programs ran so far, a line each; nothing elsewhere.
   std::vector<std::string> remarks() const;
 
+  /// Highest address that a play of the program hands to a kernel, rounded up to the alignment.
+  std::int64_t planned_peak(std::int32_t program, Space space) const {
+    return sequences_[static_cast<std::size_t>(program)].highest(space);
+  }
   /// Highest address handed to a kernel so far: operands and scratch, rounded up to the alignment.
   std::int64_t used_peak(Space space) const;
   std::int64_t used_peak(std::int32_t program, Phase phase, Space space) const;
@@ -90,6 +99,7 @@ class Executor {
     std::vector<PhasePeaks> peaks;  ///< by program
     std::array<std::int64_t, kOps> calls{};
     std::array<std::int64_t, kOps> nanoseconds{};
+    std::vector<Operand> operands;     ///< of the step that runs
     std::unique_ptr<ThreadPool> pool;  ///< of lanes other than compute
     std::thread thread;
     /// Index of the lane's last finished instruction plus one; kAllDone when it has stopped.
@@ -123,8 +133,7 @@ class Executor {
   Arenas arenas_;
   ThreadPool& pool_;
   ExecutorOptions options_;
-  PreparedChoices prepared_;
-  std::vector<Sequence> sequences_;  ///< by program
+  Sequences sequences_;
   std::unique_ptr<DebugPlayer> debug_;
   std::unique_ptr<DevicePlayer> device_player_;  ///< nullptr: the arenas are the process's own
   std::unique_ptr<HostWindows> windows_;         ///< beside it

@@ -53,27 +53,31 @@ std::optional<std::int64_t> room_in(const fs::path& group, std::string_view limi
   return *limit - (*usage - std::min(cache, *usage));
 }
 
-/// The least room in a group and those above it, up to `top`.
-std::int64_t room_up_to(const fs::path& top, std::string_view path, std::string_view limit_file,
-                        std::string_view usage_file, std::string_view cache_key) {
-  std::int64_t room = std::numeric_limits<std::int64_t>::max();
+void lower(HostRoom& room, std::int64_t bytes, std::string from) {
+  if (bytes < room.bytes) room = {bytes, std::move(from)};
+}
+
+/// Lowers `room` to the least in a group and those above it, up to `top`.
+void lower_up_to(HostRoom& room, const fs::path& top, std::string_view path,
+                 std::string_view limit_file, std::string_view usage_file,
+                 std::string_view cache_key) {
   fs::path below(path);
   while (true) {
     const fs::path group = top / below.relative_path();
     if (const auto here = room_in(group, limit_file, usage_file, cache_key)) {
-      room = std::min(room, *here);
+      lower(room, *here,
+            std::string(limit_file) + " - " + std::string(usage_file) + " of " + group.string());
     }
-    if (!below.has_relative_path()) return room;
+    if (!below.has_relative_path()) return;
     below = below.parent_path();
   }
 }
 
-std::int64_t control_group_room(const fs::path& root) {
-  std::int64_t room = std::numeric_limits<std::int64_t>::max();
+void lower_to_control_groups(HostRoom& room, const fs::path& root) {
   const std::string groups = read_text(root / "proc/self/cgroup");
   if (auto path = after_key(groups, "0::")) {
-    room = std::min(room, room_up_to(root / "sys/fs/cgroup", *path, "memory.max", "memory.current",
-                                     "inactive_file "));
+    lower_up_to(room, root / "sys/fs/cgroup", *path, "memory.max", "memory.current",
+                "inactive_file ");
   }
   for (std::size_t at = 0; at < groups.size();) {  // version 1: `9:memory:/path`
     const std::size_t end = std::min(groups.find('\n', at), groups.size());
@@ -81,11 +85,9 @@ std::int64_t control_group_room(const fs::path& root) {
     at = end + 1;
     const std::size_t controller = row.find(":memory:");
     if (controller == std::string_view::npos) continue;
-    room = std::min(
-        room, room_up_to(root / "sys/fs/cgroup/memory", row.substr(controller + 8),
-                         "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "));
+    lower_up_to(room, root / "sys/fs/cgroup/memory", row.substr(controller + 8),
+                "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ");
   }
-  return room;
 }
 
 }  // namespace
@@ -100,11 +102,15 @@ std::optional<std::int64_t> meminfo_bytes(std::string_view text, std::string_vie
   return *kilobytes * 1024;
 }
 
-std::int64_t available_host_memory(const fs::path& root) {
+std::int64_t available_host_memory(const fs::path& root) { return host_room(root).bytes; }
+
+HostRoom host_room(const fs::path& root) {
+  HostRoom room{std::numeric_limits<std::int64_t>::max(), "what can be addressed"};
   const auto free = meminfo_bytes(read_text(root / "proc/meminfo"), "MemAvailable");
-  const std::int64_t room = control_group_room(root);
-  return std::max<std::int64_t>(
-      0, std::min(free.value_or(std::numeric_limits<std::int64_t>::max()), room));
+  if (free) lower(room, *free, "MemAvailable");
+  lower_to_control_groups(room, root);
+  room.bytes = std::max<std::int64_t>(0, room.bytes);
+  return room;
 }
 
 std::int64_t resident_bytes() {

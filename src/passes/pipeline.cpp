@@ -164,6 +164,8 @@ class StepCompiler {
 
   std::int32_t add(Graph graph) {
     std::string name = graph.name();
+    graph.parameters = {};  // the module's own are the same
+    graph.nodes.shrink_to_fit();
     module_.programs.push_back({std::move(name), std::move(graph)});
     return static_cast<std::int32_t>(module_.programs.size()) - 1;
   }

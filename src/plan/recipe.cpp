@@ -65,7 +65,10 @@ Recipe compile_recipe(const RecipeRequest& request, const Settings& settings,
       request.config, step_request(request, micro_rows, recipe.accumulation), settings, trace));
   recipe.plan = make_plan(*recipe.module, kernels, request.target);
   recipe.estimated_seconds = step_seconds(*recipe.module, recipe.accumulation);
-  recipe.needed_bytes = recipe.plan.arena(Space::device).bytes + request.outside_bytes;
+  recipe.outside = outside_bytes(*recipe.module, recipe.plan, request.run);
+  recipe.planning_bytes = planning_bytes(*recipe.module, recipe.plan, request.run);
+  recipe.needed_bytes = std::max(recipe.plan.arena(Space::device).bytes + recipe.outside.total(),
+                                 recipe.planning_bytes);
   recipe.fits = recipe.needed_bytes <= request.budget_bytes;
   return recipe;
 }

@@ -9,6 +9,7 @@
 
 #include "core/settings.h"
 #include "passes/pipeline.h"
+#include "plan/outside.h"
 #include "plan/plan.h"
 
 namespace snug {
@@ -21,8 +22,8 @@ struct RecipeRequest {
   std::vector<std::int64_t> evaluation_lengths;  ///< of evaluation's buckets; none: no evaluation
   std::int64_t rope_positions = 1;
   Target target;
-  std::int64_t budget_bytes = 0;   ///< of the whole process
-  std::int64_t outside_bytes = 0;  ///< what the process uses beside the arenas
+  std::int64_t budget_bytes = 0;  ///< of the whole process; of a card's memory where there is one
+  RunBytes run;                   ///< what of the process is known already
 };
 
 /// A compiled and planned way to run it.
@@ -33,8 +34,10 @@ struct Recipe {
   std::int64_t accumulation = 1;
   std::unique_ptr<StepModule> module;  ///< what `plan` points to
   Plan plan;
-  double estimated_seconds = 0;   ///< of a step, by the target's nominal rates
-  std::int64_t needed_bytes = 0;  ///< arenas and what is outside them
+  double estimated_seconds = 0;     ///< of a step, by the target's nominal rates
+  OutsideBytes outside;             ///< what the process holds beside the arenas
+  std::int64_t planning_bytes = 0;  ///< what it holds before there are any
+  std::int64_t needed_bytes = 0;    ///< the larger: arenas and what is outside them, or planning
   bool fits = false;
 };
 

@@ -68,11 +68,10 @@ class Option {
   /// The present choice did not fit.
   void exclude() { high_ = choice_; }
 
-  RecipeRequest with_choice(const RecipeRequest& request) {
-    RecipeRequest result = request;
-    result.settings.recompute =
+  Settings with_choice(Settings settings) {
+    settings.recompute =
         keeps_all() ? nothing_recomputed() : recompute_under(peak_of(choice_).activations);
-    return result;
+    return settings;
   }
 
   std::int64_t tightest_limit() { return peak_of(0).activations; }
@@ -94,6 +93,17 @@ class Option {
   std::size_t high_ = 0;
 };
 
+/// What the search remembers of a recipe: a compiled one is as large as all its graphs.
+struct Judged {
+  Settings settings;
+  std::int64_t micro = 0;
+  std::int64_t needed_bytes = 0;
+  double seconds = 0;
+  bool fits = false;
+  int serial = 0;  ///< of the compilation
+};
+
+/// At most one compiled recipe exists at a time.
 class RecipeSearch {
  public:
   RecipeSearch(const RecipeRequest& request, const KernelSource& kernels, PipelineTrace* trace)
@@ -111,51 +121,52 @@ class RecipeSearch {
   Recipe run() {
     const bool open = micros_.size() > 1 || is_automatic(request_.settings.recompute);
     by_all_ = request_.lengths.size() == 1 || !open;
-    Recipe chosen = search();
-    if (by_all_) return chosen;
-    by_all_ = true;
-    Recipe whole = plan_with(chosen.settings, chosen.micro_rows);
-    return whole.fits || !chosen.fits ? std::move(whole) : search();
+    Judged chosen = search();
+    if (!by_all_) {
+      by_all_ = true;
+      const Judged whole = plan(chosen.settings, chosen.micro);
+      chosen = whole.fits || !chosen.fits ? whole : search();
+    }
+    if (chosen.serial != serial_) plan(chosen.settings, chosen.micro);
+    return std::move(*last_);
   }
 
  private:
-  Recipe search() {
+  Judged search() {
     if (!is_automatic(request_.settings.recompute)) return search_micros();
     // The largest micro-batch with nothing recomputed is the fastest there is: mostly it fits.
-    RecipeRequest plain = request_;
-    plain.settings.recompute = nothing_recomputed();
-    Recipe best = plan(plain, micros_.front());
+    Settings plain = request_.settings;
+    plain.recompute = nothing_recomputed();
+    Judged best = plan(plain, micros_.front());
     if (best.fits) return best;
     // The smallest micro-batch with all recomputed needs least: mostly, when it does not fit,
     // nothing does.
     Option smallest(request_, rows_, micros_.back());
-    Recipe least = plan(smallest.with_choice(request_), micros_.back());
-    if (!least.fits)
-      return least.needed_bytes < best.needed_bytes ? std::move(least) : std::move(best);
+    Judged least = plan(smallest.with_choice(request_.settings), micros_.back());
+    if (!least.fits) return least.needed_bytes < best.needed_bytes ? least : best;
     room_ = request_.budget_bytes - (least.needed_bytes - smallest.bytes(0));
     return search_choices(std::move(least), std::move(smallest));
   }
 
-  Recipe plan_with(const Settings& settings, std::int64_t micro) const {
-    if (!by_all_) return compile_recipe(longest_, settings, micro, kernels_, nullptr);
-    return compile_recipe(request_, settings, micro, kernels_, trace_);
-  }
-  Recipe plan(const RecipeRequest& request, std::int64_t micro) const {
-    return plan_with(request.settings, micro);
+  Judged plan(const Settings& settings, std::int64_t micro) {
+    last_.reset();
+    last_ = compile_recipe(by_all_ ? request_ : longest_, settings, micro, kernels_,
+                           by_all_ ? trace_ : nullptr);
+    return {settings, micro, last_->needed_bytes, last_->estimated_seconds, last_->fits, ++serial_};
   }
 
   /// What is recomputed is given: of the micro-batches that fit, the fastest.
-  Recipe search_micros() {
+  Judged search_micros() {
     std::vector<std::int64_t> micros = micros_;
     if (const auto limit = limit_of(request_.settings.recompute)) drop_impossible(micros, *limit);
-    std::optional<Recipe> best;
+    std::optional<Judged> best;
     for (const std::int64_t micro : micros) {
-      Recipe recipe = plan(request_, micro);
-      const bool better = !best || (recipe.fits && !best->fits) ||
-                          (recipe.fits == best->fits &&
-                           (recipe.fits ? recipe.estimated_seconds < best->estimated_seconds
-                                        : recipe.needed_bytes < best->needed_bytes));
-      if (better) best = std::move(recipe);
+      const Judged recipe = plan(request_.settings, micro);
+      const bool better =
+          !best || (recipe.fits && !best->fits) ||
+          (recipe.fits == best->fits && (recipe.fits ? recipe.seconds < best->seconds
+                                                     : recipe.needed_bytes < best->needed_bytes));
+      if (better) best = recipe;
       // A smaller micro-batch only reads the weights more often, unless a limit binds the larger.
       if (best->fits && !limit_of(request_.settings.recompute)) break;
     }
@@ -172,7 +183,7 @@ class RecipeSearch {
   }
 
   /// Both are open: from the estimates, the fastest first, until a plan fits.
-  Recipe search_choices(Recipe least, Option smallest) {
+  Judged search_choices(Judged least, Option smallest) {
     std::vector<Option> options;
     for (const std::int64_t micro : micros_) {
       Option option =
@@ -185,7 +196,7 @@ class RecipeSearch {
       const auto fastest = std::min_element(
           options.begin(), options.end(),
           [](const Option& a, const Option& b) { return a.seconds() < b.seconds(); });
-      Recipe recipe = plan(fastest->with_choice(request_), fastest->micro());
+      Judged recipe = plan(fastest->with_choice(request_.settings), fastest->micro());
       if (recipe.fits) return with_less(std::move(recipe), *fastest);
       const std::int64_t room = room_after(recipe, *fastest);
       fastest->exclude();
@@ -195,16 +206,16 @@ class RecipeSearch {
   }
 
   /// Bytes left for what the estimate counts, as the plan of the option's present choice shows.
-  std::int64_t room_after(const Recipe& recipe, Option& option) const {
+  std::int64_t room_after(const Judged& recipe, Option& option) const {
     return request_.budget_bytes - (recipe.needed_bytes - option.bytes(option.choice()));
   }
 
   /// One more look: the plan may have left room for keeping more.
-  Recipe with_less(Recipe recipe, Option option) {
+  Judged with_less(Judged recipe, Option option) {
     const std::size_t known = option.choice();
     if (!option.choose(room_after(recipe, option)) || option.choice() <= known) return recipe;
-    Recipe other = plan(option.with_choice(request_), option.micro());
-    return other.fits ? std::move(other) : std::move(recipe);
+    Judged other = plan(option.with_choice(request_.settings), option.micro());
+    return other.fits ? other : recipe;
   }
 
   const RecipeRequest& request_;
@@ -215,6 +226,8 @@ class RecipeSearch {
   RecipeRequest longest_;
   bool by_all_ = false;    ///< plans have all buckets
   std::int64_t room_ = 0;  ///< of the budget, for what estimates count
+  std::optional<Recipe> last_;
+  int serial_ = 0;  ///< of `last_`
 };
 
 }  // namespace

@@ -274,7 +274,8 @@ std::int64_t MemoryReport::arena_bytes(Space space) const {
 }
 
 bool MemoryReport::fits() const {
-  return budget_bytes == 0 || arena_bytes(Space::device) + outside_bytes <= budget_bytes;
+  return budget_bytes == 0 ||
+         std::max(arena_bytes(Space::device) + outside_bytes, planning_bytes) <= budget_bytes;
 }
 
 const SpaceReport* MemoryReport::find(const ProgramReport& program, Space space) {

@@ -83,8 +83,9 @@ struct ArenaReport {
 struct MemoryReport {
   std::vector<ArenaReport> arenas;  ///< the device's first; empty ones are left out
   std::vector<ProgramReport> programs;
-  std::int64_t budget_bytes = 0;   ///< of the device; 0: no limit. Set by the caller,
-  std::int64_t outside_bytes = 0;  ///< as what the process needs beside the arena
+  std::int64_t budget_bytes = 0;    ///< of the device; 0: no limit. Set by the caller,
+  std::int64_t outside_bytes = 0;   ///< as what the process needs beside the arena,
+  std::int64_t planning_bytes = 0;  ///< and what it needs before there is one
 
   std::int64_t arena_bytes(Space space) const;
   bool fits() const;

@@ -150,6 +150,7 @@ nlohmann::ordered_json report_json(const MemoryReport& report) {
   json["fits"] = report.fits();
   if (report.budget_bytes > 0) json["budget_bytes"] = report.budget_bytes;
   json["outside_bytes"] = report.outside_bytes;
+  json["planning_bytes"] = report.planning_bytes;
   Json spaces = Json::object();
   for (const ArenaReport& arena : report.arenas) {
     Json space = json_of_arena(report, arena);

@@ -133,7 +133,8 @@ MemorySummary summarize(const MemoryReport& report) {
   }
   at(Use::workspace).bytes += report.arena_bytes(Space::device) - alive;
   at(Use::outside).bytes = report.outside_bytes;
-  summary.needed_bytes = report.arena_bytes(Space::device) + report.outside_bytes;
+  summary.needed_bytes =
+      std::max(report.arena_bytes(Space::device) + report.outside_bytes, report.planning_bytes);
   summary.budget_bytes = report.budget_bytes;
   return summary;
 }

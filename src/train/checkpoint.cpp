@@ -21,12 +21,17 @@ constexpr const char* kScheduler = "scheduler.json";
 constexpr const char* kRandom = "rng_state.json";
 constexpr const char* kData = "dataloader_state.json";
 constexpr const char* kScaler = "scaler.json";
+constexpr const char* kRecipe = "recipe.json";
 constexpr const char* kTrainer = "trainer_state.json";
 
 void add_state_texts(std::map<std::string, std::string>& texts, const Progression& p) {
   texts[kScheduler] =
       Json{{"applied_steps", p.applied}, {"last_lr", p.learning_rate}}.dump(2) + "\n";
   if (p.loss_scale) texts[kScaler] = p.loss_scale->to_json();
+  texts[kRecipe] = Json{{"activation_checkpointing", p.recompute},
+                        {"per_device_train_batch_size", p.trainer.train_batch_size}}
+                       .dump(2) +
+                   "\n";
   texts[kRandom] =
       Json{{"generator", "philox4x32-10"}, {"seed", p.seed}, {"computed_on", p.computed_on}}.dump(
           2) +
@@ -143,6 +148,11 @@ Progression read_progression(const fs::path& folder) {
     p.seed = json.at("seed").get<std::int64_t>();
     p.computed_on = json.value("computed_on", std::string());
   });
+  if (fs::exists(folder / kRecipe)) {
+    read(kRecipe, [&](const Json& json) {
+      p.recompute = json.at("activation_checkpointing").get<std::string>();
+    });
+  }
   if (fs::exists(folder / kScaler)) {
     const fs::path scaler = folder / kScaler;
     p.loss_scale = LossScale::from_json(read_text(scaler), scaler.string());

@@ -48,6 +48,7 @@ struct Progression {
   /// computed_on() of the run that wrote it; empty where it is not known.
   std::string computed_on;
   double learning_rate = 0;
+  std::string recompute;  ///< activation_checkpointing as it was chosen; empty: not known
   std::optional<LossScale> loss_scale;  ///< of fp16
 };
 

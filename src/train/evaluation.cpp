@@ -22,10 +22,10 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
   if (!settings.data.eval_files.empty()) settings.data.train_files = settings.data.eval_files;
   settings.data.eval_files.clear();
   settings.data.val_size = {};
-  DataSource data = open_data(settings, model);
+  DataSource data = open_rows(settings, model);
   data.eval = std::exchange(data.train, {});
   const RunRequest request = make_request(settings, model, data, nullptr);
-  const Recipe recipe = make_recipe(request, model);
+  Recipe recipe = make_recipe(request, model);
   if (!recipe.fits) {
     throw DoesNotFit(
         fmt::format("does not fit: needs {}, device_memory is {}. Lower "
@@ -33,7 +33,8 @@ EvaluationResult evaluate_model(const Settings& given, Talk talk) {
                     binary_bytes(recipe.needed_bytes), binary_bytes(request.recipe.budget_bytes)));
   }
   ThreadPool pool(request.recipe.target.threads);
-  Executor executor(recipe.plan, reserve_arenas(recipe.plan, pool), pool);
+  const auto owned = make_executor(recipe, pool, {});
+  Executor& executor = *owned;
   executor.play(recipe.module->script.init);
   fill_weights(
       recipe.module->parameters, model, static_cast<std::uint64_t>(settings.run.seed),

@@ -119,7 +119,8 @@ Generator::Generator(const ModelSource& model, const GeneratorCapacity& capacity
 
 void Generator::check_budget(const DeviceSettings& settings) const {
   const ProcessMemory memory = process_memory(settings, target_);
-  const std::int64_t needed = planned_bytes() + memory.outside;
+  const std::int64_t needed = std::max(planned_bytes() + outside_bytes(module_, plan_, {}).total(),
+                                       planning_bytes(module_, plan_, {}));
   if (needed <= memory.budget) return;
   throw DoesNotFit(fmt::format(
       "does not fit: needs {}, device_memory is {}. Use a smaller max_new_tokens or a shorter "

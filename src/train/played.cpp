@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "plan/report.h"
-
 namespace snug {
 namespace {
 
@@ -20,11 +18,10 @@ bool was_played(const Executor& executor, std::int32_t program) {
 
 PlayedPart played_part(const Recipe& recipe, const Executor& executor) {
   PlayedPart part;
-  const MemoryReport report = make_report(recipe.plan);
-  for (std::size_t p = 0; p < report.programs.size(); ++p) {
-    if (!was_played(executor, static_cast<std::int32_t>(p))) continue;
-    const SpaceReport* device = MemoryReport::find(report.programs[p], Space::device);
-    if (device != nullptr) part.peak_bytes = std::max(part.peak_bytes, device->peak_bytes);
+  for (std::size_t p = 0; p < recipe.module->programs.size(); ++p) {
+    const auto program = static_cast<std::int32_t>(p);
+    if (!was_played(executor, program)) continue;
+    part.peak_bytes = std::max(part.peak_bytes, executor.planned_peak(program, Space::device));
   }
   for (const StepScript::Bucket& bucket : recipe.module->script.buckets) {
     const std::int32_t micro = bucket.whole_step >= 0 ? bucket.whole_step : bucket.first;

@@ -1,18 +1,67 @@
 #include "train/request.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <utility>
 
 #include "backend/backend.h"
 #include "core/error.h"
+#include "core/heap.h"
+#include "core/settings_table.h"
+#include "core/text.h"
 #include "data/batches.h"
 #include "passes/quantize.h"
 #include "passes/recompute.h"
+#include "plan/playable.h"
 #include "train/weights.h"
 
 namespace snug {
 namespace {
 
 constexpr std::int64_t kEvaluationRows = 8;
+/// Of a logged step: its row as JSON, and twice its text while that is written.
+constexpr std::int64_t kLoggedRow = 1536;
+/// What a tokenizer takes for a byte of its file.
+constexpr std::int64_t kTokenizerPerByte = 16;
+/// Rows are held up to that often while lists of them grow and are copied.
+constexpr std::int64_t kRowsAtOnce = 6;
+
+RunBytes run_bytes(const ModelSource& model, const DataSource& data, const RunSchedule* schedule) {
+  RunBytes bytes;
+  const std::int64_t rows = data.train.size() + data.eval.size();
+  bytes.rows = data.train.bytes() + data.eval.bytes() +
+               rows * static_cast<std::int64_t>(sizeof(std::int64_t));
+  bytes.reading = kRowsAtOnce * bytes.rows;
+  const std::filesystem::path tokenizer = model.folder / "tokenizer.json";
+  if (rows > 0 && !model.folder.empty() && std::filesystem::exists(tokenizer)) {
+    bytes.reading +=
+        kTokenizerPerByte * static_cast<std::int64_t>(std::filesystem::file_size(tokenizer));
+  }
+  if (schedule != nullptr) {
+    std::int64_t logged = schedule->steps() / schedule->log_every() + 2;
+    if (schedule->eval_every() > 0) logged += schedule->steps() / schedule->eval_every() + 2;
+    bytes.history = logged * kLoggedRow;
+  }
+  bytes.fills_weights = !model.has_weights;
+  return bytes;
+}
+
+/// Settles what is open as the run before had it.
+void keep_recipe(RunRequest& run, const Progression& before) {
+  Settings& settings = run.recipe.settings;
+  if (!resolve_batch(settings).micro) {
+    // Another micro-batch would add the gradients up in another order.
+    settings.batch.per_device_train_batch_size = before.trainer.train_batch_size;
+  }
+  if (!is_automatic(settings.recompute) || before.recompute.empty()) return;
+  const Settings open = settings;
+  const Field& field = find_setting("activation_checkpointing").row->field;
+  if (!field.read(settings, RawValue::scalar(before.recompute))) return;
+  run.otherwise = open;
+  run.otherwise_said = fmt::format(
+      "recipe: the resumed run's activation_checkpointing={} does not fit; chosen anew\n",
+      before.recompute);
+}
 
 void check_quantization(const Settings& settings, const ModelConfig& config) {
   if (config.quantization || !quantizes(settings.quantization)) return;
@@ -59,10 +108,7 @@ RunRequest make_request(const Settings& settings, const ModelSource& model, cons
   check_quantization(request.settings, model.config);
   set_lengths(request, data);
   if (request.lengths.empty()) settle_evaluation(request.settings, model, data.eval);
-  if (before != nullptr && !resolve_batch(request.settings).micro) {
-    // Another micro-batch would add the gradients up in another order.
-    request.settings.batch.per_device_train_batch_size = before->trainer.train_batch_size;
-  }
+  if (before != nullptr) keep_recipe(run, *before);
   if (data.train.size() > 0) {
     run.schedule =
         std::make_unique<RunSchedule>(request.settings, data.train.size(),
@@ -72,16 +118,46 @@ RunRequest make_request(const Settings& settings, const ModelSource& model, cons
   run.kernels = make_backend(request.target);
   const ProcessMemory memory = process_memory(settings.device, request.target);
   request.budget_bytes = memory.budget;
-  request.outside_bytes = memory.outside;
+  run.budget_from = memory.from;
+  request.run = run_bytes(model, data, run.schedule.get());
   return run;
 }
 
-Recipe make_recipe(const RunRequest& request, const ModelSource& model) {
-  Recipe recipe = choose_recipe(request.recipe, *request.kernels, nullptr);
+Recipe make_recipe(const RunRequest& request, const ModelSource& model, std::string* said) {
+  Recipe recipe = in_other_heap([&] {
+    RecipeRequest asked = request.recipe;
+    if (request.otherwise) {
+      try {
+        Recipe kept = choose_recipe(asked, *request.kernels, nullptr);
+        if (kept.fits) return kept;
+      } catch (const UserError&) {  // a limit that other rows do not keep; nobody asked for it
+      }
+      asked.settings = *request.otherwise;
+      if (said != nullptr) *said = request.otherwise_said;
+    }
+    return choose_recipe(asked, *request.kernels, nullptr);
+  });
   const ParameterTable& parameters = recipe.module->parameters;
   check_adapter(parameters, model, request.recipe.settings.lora.modules_to_save);
   if (model.has_weights) check_packed_weights(parameters, ModelWeights(model.folder));
   return recipe;
+}
+
+std::unique_ptr<Executor> make_executor(Recipe& recipe, ThreadPool& pool, ExecutorOptions options) {
+  Sequences sequences(recipe.plan);
+  // A card's player names instructions and tensors where a kernel fails.
+  if (!recipe.plan.target.card.present()) recipe = playable(recipe);
+  give_back_free_heap();
+  return std::make_unique<Executor>(recipe.plan, std::move(sequences),
+                                    reserve_arenas(recipe.plan, pool), pool, options);
+}
+
+void check_outside(const Recipe& recipe, const Arenas& arenas) {
+  if (!heap_is_settled() || recipe.plan.target.card.present()) return;
+  const std::int64_t held = anonymous_bytes() - arenas[Space::device].bytes();
+  check(held <= recipe.outside.total(),
+        "the process holds {} bytes beside the arenas, computed were {}", held,
+        recipe.outside.total());
 }
 
 }  // namespace snug

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/heap.h"
+#include "core/text.h"
 #include "data/packing.h"
 #include "exec/host_memory.h"
 #include "io/adapter_files.h"
@@ -20,8 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kShapePrefix = "shape:";
-/// Stacks of threads, and what libraries take after the plan is made.
-constexpr std::int64_t kProcessReserve = 16 << 20;
 constexpr std::int64_t kDefaultMaxLength = 2048;
 
 std::int64_t status_bytes(std::string_view key) {
@@ -148,19 +148,38 @@ DataSource open_data(const Settings& settings, const ModelSource& model) {
   return data;
 }
 
+DataSource open_rows(const Settings& settings, const ModelSource& model) {
+  DataSource rows;
+  {
+    const DataSource read = in_other_heap([&] { return open_data(settings, model); });
+    rows.train = read.train;
+    rows.eval = read.eval;
+    rows.name = read.name;
+    rows.max_length = read.max_length;
+  }
+  give_back_free_heap();
+  return rows;
+}
+
 std::int64_t anonymous_bytes() { return status_bytes("RssAnon:"); }
 std::int64_t peak_resident_bytes() { return status_bytes("VmHWM:"); }
 
 ProcessMemory process_memory(const DeviceSettings& settings, const Target& target) {
   ProcessMemory memory;
   if (target.card.present()) {
-    memory.outside = target.card.overhead_bytes;
     memory.budget = settings.memory ? settings.memory->count : target.card.memory_bytes;
+    memory.from = settings.memory ? "device_memory" : "the card's memory";
     return memory;
   }
-  memory.outside = anonymous_bytes() + kProcessReserve;
-  memory.budget =
-      settings.memory ? settings.memory->count : available_host_memory() / 10 * 9 + memory.outside;
+  if (settings.memory) {
+    memory.budget = settings.memory->count;
+    memory.from = "device_memory";
+    return memory;
+  }
+  const HostRoom room = host_room();
+  memory.budget = room.bytes / 10 * 9;
+  memory.from =
+      fmt::format("device_memory=auto: 90 % of {}, {} now", room.from, binary_bytes(room.bytes));
   return memory;
 }
 

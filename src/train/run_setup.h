@@ -59,14 +59,16 @@ struct DataSource {
 /// train_file: no rows, max_length alone.
 DataSource open_data(const Settings& settings, const ModelSource& model);
 
+/// The same without the tokenizer, whose memory is given back with all that reading took.
+DataSource open_rows(const Settings& settings, const ModelSource& model);
+
 /// The rules rows are tokenised by.
 TokenRules token_rules(const Settings& settings, const ModelConfig& config);
 
-/// Budget and what lies outside the arenas, for this process as it is now; of a card's memory where
-/// the target has a card.
+/// What the process may take; of a card's memory where the target has a card.
 struct ProcessMemory {
   std::int64_t budget = 0;
-  std::int64_t outside = 0;
+  std::string from;  ///< what says so, with figures where it is what is free now
 };
 ProcessMemory process_memory(const DeviceSettings& settings, const Target& target);
 

@@ -49,7 +49,7 @@ Trainer::Trainer(Settings settings, Talk talk, StopAtOnce at_once)
     user_error("'{}' is a shape without weights. Add init=random to train it from random weights.",
                settings_.model.name_or_path);
   }
-  data_ = open_data(settings_, model_);
+  data_ = open_rows(settings_, model_);
   folder_ = std::make_unique<RunFolder>(settings_, model_, data_.name, talk_);
   if (!folder_->resume_from().empty()) before_ = read_progression(folder_->resume_from());
   choose();
@@ -60,7 +60,7 @@ Trainer::~Trainer() = default;
 void Trainer::choose() {
   request_ = make_request(settings_, model_, data_, before_ ? &*before_ : nullptr);
   settings_.quantization = request_.recipe.settings.quantization;  // as the model's files say
-  recipe_ = std::make_unique<Recipe>(make_recipe(request_, model_));
+  recipe_ = std::make_unique<Recipe>(make_recipe(request_, model_, &recipe_note_));
   if (!recipe_->fits) {
     const RecipeRequest& asked = request_.recipe;
     throw DoesNotFit(
@@ -75,6 +75,7 @@ void Trainer::set_schedule() {
   schedule_ = std::move(request_.schedule);
   schedule_->describe(at_.trainer);
   at_.trainer.train_batch_size = recipe_->micro_rows;
+  at_.recompute = find_setting("activation_checkpointing").row->field.print(recipe_->settings);
   at_.seed = settings_.run.seed;
   at_.computed_on = computed_on(recipe_->plan.target);
   if (needs_loss_scale(settings_.precision)) at_.loss_scale.emplace();
@@ -88,9 +89,7 @@ void Trainer::set_schedule() {
 void Trainer::start() {
   folder_->begin();
   pool_ = std::make_unique<ThreadPool>(recipe_->plan.target.threads);
-  executor_ =
-      std::make_unique<Executor>(recipe_->plan, reserve_arenas(recipe_->plan, *pool_), *pool_,
-                                 ExecutorOptions{.replay = settings_.device.graphs});
+  executor_ = make_executor(*recipe_, *pool_, {.replay = settings_.device.graphs});
   runner_ = std::make_unique<StepRunner>(*recipe_, *executor_);
   saver_ = std::make_unique<Saver>(
       settings_.save, *schedule_, *folder_, effective_config(),
@@ -109,6 +108,7 @@ void Trainer::start() {
   metrics_ =
       std::make_unique<MetricsFile>(folder_->path() / "metrics.jsonl", at_.trainer.global_step);
   progress_ = std::make_unique<Progress>(talk_);
+  check_outside(*recipe_, executor_->arenas());
 }
 
 void Trainer::load_start_state() {
@@ -124,6 +124,7 @@ void Trainer::load_start_state() {
     schedule_->describe(at_.trainer);
     at_.trainer.train_batch_size = planned.trainer.train_batch_size;
     at_.computed_on = planned.computed_on;
+    at_.recompute = planned.recompute;
     talk_.out << fmt::format("resumed from {} at step {}\n", resume_from.string(),
                              at_.trainer.global_step);
     print_changes(before);

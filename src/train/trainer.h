@@ -104,6 +104,7 @@ class Trainer {
   DataSource data_;
   RunRequest request_;
   std::unique_ptr<Recipe> recipe_;
+  std::string recipe_note_;  ///< how it differs from the resumed run's
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<RunSchedule> schedule_;
 

@@ -62,10 +62,12 @@ void Trainer::print_header() const {
   }
   out << fmt::format("steps: {} of {} rows · output: {}\n", at_.trainer.max_steps,
                      recipe_->rows_per_step, folder_->path().string());
+  out << recipe_note_;
+  if (!settings_.device.memory) out << "memory: " << request_.budget_from << "\n";
   out << describe_verdict(*recipe_, request_.recipe.budget_bytes) << "\n";
   out << fmt::format("memory: {} planned for the arena, {} outside it\n",
                      binary_bytes(recipe_->plan.arena(Space::device).bytes),
-                     binary_bytes(request_.recipe.outside_bytes));
+                     binary_bytes(recipe_->outside.total()));
   for (const std::string& warning : reference_warnings(recipe_->plan)) out << warning << "\n";
   const std::string_view note = optimizer_note(settings_.optimizer);
   if (!note.empty()) out << "optimizer: " << note << "\n";

@@ -105,6 +105,7 @@ class HostMemory : public testing::Test {
 
 TEST_F(HostMemory, IsWhatTheKernelCallsAvailable) {
   EXPECT_EQ(available_host_memory(root_), 8000 * 1024);
+  EXPECT_EQ(host_room(root_).from, "MemAvailable");
 }
 
 TEST_F(HostMemory, AnyControlGroupAboveLimitsIt) {
@@ -123,6 +124,8 @@ TEST_F(HostMemory, ReadsVersionOneGroups) {
   write("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "1000000");
   write("sys/fs/cgroup/memory/x/memory.usage_in_bytes", "400000");
   EXPECT_EQ(available_host_memory(root_), 600'000);
+  EXPECT_EQ(host_room(root_).from, "memory.limit_in_bytes - memory.usage_in_bytes of " +
+                                       (root_ / "sys/fs/cgroup/memory/x").string());
 }
 
 TEST_F(HostMemory, AnOverfullGroupHasNothingLeft) {
