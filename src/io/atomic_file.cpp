@@ -13,10 +13,10 @@ namespace snug {
 
 namespace fs = std::filesystem;
 
-AtomicFile::AtomicFile(const fs::path& target)
-    : target_(fs::absolute(target)),
-      folder_(target_),
-      aside_(folder_.path() / target_.filename()) {}
+AtomicFile::AtomicFile(const fs::path& target) : target_(fs::absolute(target)) {
+  folder_.emplace(target_);
+  aside_ = folder_->path() / target_.filename();
+}
 
 void AtomicFile::commit() {
   int failed = 0;

@@ -97,8 +97,7 @@ void Trainer::print_remarks() {
   if (saver_->seconds() > grace || step_seconds_ + saver_->seconds() <= grace) return;
   talk_.out << fmt::format(
       "stop: a step takes {:.1f} s and a checkpoint about {:.1f} s, together longer than "
-      "stop_grace "
-      "({:.0f} s): SIGTERM stops at once, on the last checkpoint\n",
+      "stop_grace ({:.0f} s): SIGTERM stops at once, on the last checkpoint\n",
       step_seconds_, saver_->seconds(), grace);
 }
 
@@ -119,10 +118,11 @@ void Trainer::print_stopped_at_once(const TrainResult& result, double seconds) c
                 "{:.0f} s",
                 seconds, settings_.run.stop_grace.seconds)
           : "no step of this start has ended yet";
-  const std::string rest = checkpoints.empty()
-                               ? "there is no checkpoint yet; the same command starts over"
-                               : fmt::format("the last checkpoint is {}\n  {}",
-                                             checkpoints.back().folder.string(), resume_command());
+  std::string rest = "there is no checkpoint yet; the same command starts over";
+  if (!checkpoints.empty()) {
+    rest = fmt::format("the last checkpoint is {}", checkpoints.back().folder.string());
+    if (!settings_.save.only_model) rest += "\n  " + resume_command();
+  }
   fmt::print(stderr, "\nstopped by signal {} at once: {}\n{}\n", result.signal, why, rest);
 }
 
@@ -167,7 +167,7 @@ void Trainer::print_end(const TrainResult& result) const {
       out << fmt::format("  {}\n", command_on(folder, "eval", settings_, {"eval_file"}));
     }
   }
-  if (saver_->saved_at() < 0) {
+  if (saver_->saved_at() < 0 || settings_.save.only_model) {  // nothing to go on from
     out << std::flush;
     return;
   }

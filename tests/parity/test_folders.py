@@ -341,7 +341,8 @@ def test_a_checkpoint_without_room_is_tried_again(tool, model, tmp_path):
 
 def test_checkpoints_of_the_weights_alone(tool, model, tmp_path):
     output = tmp_path / "run"
-    train(tool, model, output, "save_only_model=true")
+    done = train(tool, model, output, "save_only_model=true")
+    assert "resume_from_checkpoint" not in "".join(hints(done.stderr))
     assert steps_of(output) == [2, 4] and not list(output.glob("checkpoint-*/optimizer*"))
     for resume in ("true", "auto", str(output / "checkpoint-4")):
         done = train(tool, model, output, "max_steps=6", f"resume_from_checkpoint={resume}", status=1)
