@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/settings_value.h"
+#include "ir/storage_roots.h"
 #include "passes/optimizers/rule.h"
 
 namespace snug {
@@ -32,15 +33,25 @@ void check_arguments(const OptimizerSettings& settings, const OptimizerRule& rul
   }
 }
 
-/// The newest version of a parameter's gradient.
-ValueId gradient_of(const Graph& graph, const std::string& parameter) {
-  const ValueId root = graph.find(parameter + ".grad");
-  check(exists(root), "parameter '{}' has no gradient", parameter);
-  ValueId newest = root;
-  for (const ValueId id : graph.outputs) {
-    if (graph.root(id) == root) newest = id;
+std::size_t at(ValueId id) { return static_cast<std::size_t>(id); }
+
+/// The newest version of each trained parameter's gradient, which then is no output any more: what
+/// happens to gradients after the update is nobody's business.
+std::vector<ValueId> take_gradients(Graph& graph) {
+  const std::vector<ValueId> roots = storage_roots(graph);
+  std::vector<ValueId> newest(roots.size(), kNoValue);
+  for (const ValueId id : graph.outputs) newest[at(roots[at(id)])] = id;
+  std::vector<ValueId> gradients;
+  std::vector<bool> taken(roots.size(), false);
+  for (const Parameter& parameter : graph.parameters) {
+    if (!parameter.trainable) continue;
+    const ValueId root = graph.find(parameter.name + ".grad");
+    check(exists(root), "parameter '{}' has no gradient", parameter.name);
+    gradients.push_back(exists(newest[at(root)]) ? newest[at(root)] : root);
+    taken[at(gradients.back())] = true;
   }
-  return newest;
+  std::erase_if(graph.outputs, [&](ValueId id) { return taken[at(id)]; });
+  return gradients;
 }
 
 StepScalars add_norm(Builder& builder, const std::vector<ValueId>& gradients, double max_norm) {
@@ -62,14 +73,7 @@ Graph run(Graph graph, const OptimizerSettings& settings, const OptimizerRule& r
           std::int64_t seed) {
   Builder builder(graph);
   builder.set_phase(Phase::update);
-  std::vector<ValueId> gradients;
-  for (const Parameter& parameter : graph.parameters) {
-    if (parameter.trainable) gradients.push_back(gradient_of(graph, parameter.name));
-  }
-  // What happens to gradients after the update is nobody's business: they are no outputs any more.
-  std::erase_if(graph.outputs, [&](ValueId id) {
-    return std::find(gradients.begin(), gradients.end(), id) != gradients.end();
-  });
+  const std::vector<ValueId> gradients = take_gradients(graph);
   const StepScalars scalars = add_norm(builder, gradients, settings.max_grad_norm);
   std::size_t next = 0;
   for (Parameter& parameter : graph.parameters) {

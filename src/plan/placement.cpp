@@ -79,20 +79,24 @@ class Ranges {
   std::vector<Range> list_;
 };
 
+}  // namespace
+
 /// The addresses taken so far, in a tree over time: a tree node halves the instants of the one
 /// above it. A block's range is kept where the block covers a node's instants but not those of the
 /// node above. What lies close together is one range, so that the cost of a block does not grow
 /// with the number of blocks it meets.
-class Occupied {
+class PlacementTree {
  public:
-  explicit Occupied(std::int32_t instants)
-      : leaves_(std::bit_ceil(static_cast<std::uint32_t>(std::max(1, instants)))),
-        whole_(std::size_t{2} * leaves_),
-        any_(std::size_t{2} * leaves_) {}
-
-  void clear() {
-    for (Ranges& ranges : whole_) ranges.clear();
-    for (Ranges& ranges : any_) ranges.clear();
+  /// Empties it, for so many instants.
+  void clear(std::int32_t instants) {
+    leaves_ = std::bit_ceil(static_cast<std::uint32_t>(std::max(1, instants)));
+    const std::size_t nodes = std::size_t{2} * leaves_;
+    whole_.resize(std::max(whole_.size(), nodes));
+    any_.resize(whole_.size());
+    for (std::size_t node = 0; node < nodes; ++node) {
+      whole_[node].clear();
+      any_[node].clear();
+    }
   }
 
   /// The lowest address (first fit) or the tightest gap (best fit) for `item`.
@@ -153,11 +157,13 @@ class Occupied {
     if (span.end > middle) insert(2 * node + 1, middle, end, span, range);
   }
 
-  std::uint32_t leaves_;
+  std::uint32_t leaves_ = 1;
   std::vector<Ranges> whole_;  ///< of blocks that cover all instants of a tree node
   std::vector<Ranges> any_;    ///< of blocks that cover some, where they reached it
   std::vector<Ranges::Range> taken_;
 };
+
+namespace {
 
 struct Order {
   std::string_view name;
@@ -240,11 +246,11 @@ std::vector<std::int64_t> alive_bytes(std::span<const Item> items, std::int32_t 
 /// Tries orders and keeps the best placement.
 class Search {
  public:
-  Search(std::span<const Block> blocks, const PlaceOptions& options)
+  Search(PlacementTree& tree, std::span<const Block> blocks, const PlaceOptions& options)
       : items_(items_of(blocks, options.fixed, options.alignment)),
         instants_(compress_time(items_)),
         offsets_(blocks.size(), 0),
-        occupied_(instants_) {
+        occupied_(tree) {
     best_.offsets = offsets_;
     if (items_.empty()) return;
     const RangeMaximum totals(alive_bytes(items_, instants_));
@@ -298,7 +304,7 @@ class Search {
   }
 
   void place_in_order(const Order& order) {
-    occupied_.clear();
+    occupied_.clear(instants_);
     for (const auto& [item, offset] : fixed_) occupied_.insert(item, offset);
     std::int64_t peak = floor_;
     for (const Item& item : items_) {
@@ -316,7 +322,7 @@ class Search {
   std::vector<Item> items_;
   std::int32_t instants_;
   std::vector<std::int64_t> offsets_;
-  Occupied occupied_;
+  PlacementTree& occupied_;
   std::vector<std::pair<Item, std::int64_t>> fixed_;
   std::int64_t floor_ = 0;   ///< highest address of what is fixed
   std::int64_t enough_ = 0;  ///< a peak that ends the search
@@ -331,8 +337,11 @@ std::int64_t most_alive(std::span<const Block> blocks, const PlaceOptions& optio
   return alive.empty() ? 0 : *std::max_element(alive.begin(), alive.end());
 }
 
-Placement place(std::span<const Block> blocks, const PlaceOptions& options) {
-  Search search(blocks, options);
+Placer::Placer() : tree_(std::make_unique<PlacementTree>()) {}
+Placer::~Placer() = default;
+
+Placement Placer::place(std::span<const Block> blocks, const PlaceOptions& options) {
+  Search search(*tree_, blocks, options);
   if (blocks.empty()) return search.take();
   for (const Order& order : kPortfolio) {
     if (search.done()) break;
@@ -340,6 +349,10 @@ Placement place(std::span<const Block> blocks, const PlaceOptions& options) {
   }
   if (!search.done()) search.repair(kPortfolio.front());
   return search.take();
+}
+
+Placement place(std::span<const Block> blocks, const PlaceOptions& options) {
+  return Placer().place(blocks, options);
 }
 
 }  // namespace snug

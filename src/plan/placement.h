@@ -2,6 +2,7 @@
 // Offsets for blocks of known size and lifetime: the one place where memory is "allocated".
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,23 @@ struct Placement {
   std::int64_t peak = 0;              ///< highest address in use at any instant
   std::int64_t lower_bound = 0;       ///< most bytes alive at one instant: no placement is below it
   std::string_view order;             ///< the order of the portfolio that won
+};
+
+class PlacementTree;
+
+/// Places blocks, of one list after another: what it works with is kept from call to call.
+class Placer {
+ public:
+  Placer();
+  ~Placer();
+  Placer(const Placer&) = delete;
+  Placer& operator=(const Placer&) = delete;
+
+  /// place() below.
+  Placement place(std::span<const Block> blocks, const PlaceOptions& options);
+
+ private:
+  std::unique_ptr<PlacementTree> tree_;
 };
 
 /// Places each block so that blocks alive at the same instant, fixed ones too, never overlap. Tries

@@ -189,8 +189,8 @@ class Planner {
     for (const auto& [need, p] : by_need) {
       const std::vector<FixedBlock> fixed = held_roots(p, space);
       Movable movable = movable_of(p, space);
-      const Placement placed =
-          place(movable.blocks, {alignment, fixed, std::max(arena.bytes, arena.lower_bound)});
+      const Placement placed = placer_.place(
+          movable.blocks, {alignment, fixed, std::max(arena.bytes, arena.lower_bound)});
       if (placed.peak > arena.bytes) {
         arena.bytes = placed.peak;
         arena.order = placed.order;
@@ -260,6 +260,7 @@ class Planner {
   const StepModule& module_;
   KernelChooser chooser_;
   std::vector<Liveness> live_;
+  Placer placer_;
   std::optional<Timeline> timeline_;
   Plan plan_;
 };
