@@ -56,7 +56,7 @@ RecipeRequest request_of(const Case& wanted) {
   }
   request.settings = make_settings(assignments);
   request.lengths = wanted.lengths;
-  request.evaluate = true;
+  request.evaluation_lengths = request.lengths;
   request.rope_positions = request.lengths.back();
   request.target = {.backend = "cpu", .isa = Isa::amx, .threads = 2, .libraries = {}};
   request.budget_bytes = wanted.budget > 0 ? wanted.budget : std::int64_t{1} << 50;
