@@ -163,18 +163,18 @@ void Demo::plan() {
   plain.recompute = nothing_recomputed();
   const Recipe plain_recipe = compile_recipe(run.recipe, plain, rows, *run.kernels, nullptr);
   plain_arena_ = plain_recipe.plan.arena(Space::device).bytes;
+  plain_needed_ = plain_recipe.needed_bytes;
   budget_ = run.recipe.budget_bytes;
   const Recipe& chosen = trainer_->recipe();
   chosen_needed_ = chosen.needed_bytes;
-  plain_needed_ = chosen_needed_ - chosen.plan.arena(Space::device).bytes + plain_arena_;
-  const std::int64_t outside = plain_needed_ - plain_arena_;
-  const auto needs = [&](std::int64_t needed) {
-    return fmt::format("needs {} (arena {}, outside it {}): {} {}", binary_bytes(needed),
-                       binary_bytes(needed - outside), binary_bytes(outside),
-                       needed <= budget_ ? "fits" : "does not fit", binary_bytes(budget_));
+  const auto needs = [&](const Recipe& recipe) {
+    return fmt::format(
+        "needs {} (arena {}, outside it {}): {} {}", binary_bytes(recipe.needed_bytes),
+        binary_bytes(recipe.plan.arena(Space::device).bytes), binary_bytes(recipe.outside.total()),
+        recipe.fits ? "fits" : "does not fit", binary_bytes(budget_));
   };
-  fmt::print(say_, "plain training {}\n", needs(plain_needed_));
-  fmt::print(say_, "chosen: {}\n  {}\n", describe_recipe(chosen), needs(chosen_needed_));
+  fmt::print(say_, "plain training {}\n", needs(plain_recipe));
+  fmt::print(say_, "chosen: {}\n  {}\n", describe_recipe(chosen), needs(chosen));
 }
 
 bool Demo::train() {
