@@ -356,11 +356,12 @@ END = "on_end=echo \"$SNUG_OUTCOME $SNUG_EXIT_STATUS $SNUG_STEP $SNUG_OUTPUT_DIR
 @pytest.mark.parametrize("changes, status, says", [
     ([], 0, "done 0 4 {output} "),
     (["device_memory=1MiB"], 3, "does_not_fit 3 0 {output} does not fit"),
-    (["eval_file=absent.jsonl"], 1, "failed 1 0 {output} "),
+    (["eval_file={bad}"], 1, "failed 1 0 {output} "),
 ], ids=["done", "does-not-fit", "failed"])
 def test_the_command_at_the_end(tool, model, tmp_path, changes, status, says):
-    output, end = tmp_path / "run", tmp_path / "end"
-    train(tool, model, output, END.format(end), *changes, status=status)
+    output, end, bad = (tmp_path / name for name in ("run", "end", "bad.jsonl"))
+    bad.write_text("no row\n")
+    train(tool, model, output, END.format(end), *[change.format(bad=bad) for change in changes], status=status)
     assert end.read_text().startswith(says.format(output=output))
 
 
