@@ -16,6 +16,9 @@ libyaml-cpp-dev header yaml-cpp/yaml.h
 libpcre2-dev header pcre2posix.h
 libutf8proc-dev header utf8proc.h
 libxxhash-dev header xxhash.h
+zlib1g-dev header zlib.h
+libzstd-dev header zstd.h
+python3-jinja2 module jinja2
 TABLE
       ;;
     test) cat <<'TABLE'

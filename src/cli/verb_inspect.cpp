@@ -1,7 +1,11 @@
 #include <fmt/ostream.h>
 
+#include <bit>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
 
 #include "cli/verbs.h"
 #include "core/error.h"
@@ -28,9 +32,13 @@ struct Segment {
 /// A row as it will be trained.
 struct ShownRow {
   std::string place;
+  RowLayout layout = RowLayout::text;
   std::int64_t tokens = 0;
   std::int64_t trained = 0;
   std::vector<Segment> segments;
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> mask;  // 1 where trained
+  bool untrained = false;          // of a layout that no loss of this version trains on
 };
 
 /// One token's text: decoded behind those before it, or its number where there is no tokenizer.
@@ -38,20 +46,29 @@ std::string token_text(StreamDecoder* decoder, std::int32_t id) {
   return decoder != nullptr ? decoder->push(id) : fmt::format(" {}", id);
 }
 
-ShownRow show_row(const DataRow& row, const Tokenizer* tokenizer, const TokenRules& rules) {
-  TokenRow tokens = tokenize_row(row, tokenizer, rules);
-  const auto length = std::min(tokens.ids.size(), static_cast<std::size_t>(rules.max_length));
-  ShownRow shown{row.place, static_cast<std::int64_t>(length), 0, {}};
+ShownRow show_row(const DataRow& row, const RowEncoder& encoder) {
+  if (const auto* other = std::get_if<UntrainedRow>(&row.content)) {
+    return {row.place, row.layout, 0, 0, {{false, other->json}}, {}, {}, true};
+  }
+  // What a data set makes of it: cut, and split into documents, as it is trained.
+  Dataset alone;
+  const EncodedRow encoded = encode_row(row, encoder);
+  alone.add(encoded, encoder.rules, row.place);
+  const bool kept = alone.size() > 0;
+  const std::span<const std::int32_t> ids = kept ? alone.ids(0) : encoded.tokens.ids;
+  ShownRow shown{row.place, row.layout, static_cast<std::int64_t>(ids.size()), 0, {}, {},
+                 {},        false};
   std::optional<StreamDecoder> decoder;
-  if (tokenizer != nullptr) decoder.emplace(*tokenizer, false);
-  for (std::size_t i = 0; i < length; ++i) {
-    // The first token is predicted by nothing, so it is never trained.
-    const bool trained = i > 0 && tokens.labels[i] >= 0;
+  if (encoder.tokenizer != nullptr) decoder.emplace(*encoder.tokenizer, false);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const bool trained = kept && i > 0 && alone.labels(0)[i - 1] >= 0;
     if (trained) ++shown.trained;
+    shown.ids.push_back(ids[i]);
+    shown.mask.push_back(trained ? 1 : 0);
     if (shown.segments.empty() || shown.segments.back().trained != trained) {
       shown.segments.push_back({trained, ""});
     }
-    shown.segments.back().text += token_text(decoder ? &*decoder : nullptr, tokens.ids[i]);
+    shown.segments.back().text += token_text(decoder ? &*decoder : nullptr, ids[i]);
   }
   if (decoder && !shown.segments.empty()) shown.segments.back().text += decoder->finish();
   return shown;
@@ -70,70 +87,149 @@ std::string marked(const ShownRow& row, bool color) {
   return text;
 }
 
-std::vector<ShownRow> first_rows(const Settings& settings, const DataSource& data,
-                                 const TokenRules& rules) {
+/// The first rows, as many as are to be shown.
+std::vector<ShownRow> first_rows(const Settings& settings, const RowEncoder& encoder) {
   std::vector<ShownRow> shown;
-  const Tokenizer* tokenizer = data.tokenizer ? &*data.tokenizer : nullptr;
-  std::int64_t left = settings.inspect.rows;
-  read_rows(find_data_files(settings.data.train_files), [&](DataRow&& row) {
-    if (left-- > 0) shown.push_back(show_row(row, tokenizer, rules));
-  });
+  struct Enough {};
+  const auto show = [&](DataRow&& row) {
+    if (static_cast<std::int64_t>(shown.size()) >= settings.inspect.rows) throw Enough{};
+    shown.push_back(show_row(row, encoder));
+  };
+  std::function<void(const std::string&)> bad;
+  if (settings.data.bad_rows == BadRows::skip) bad = [](const std::string&) {};
+  try {
+    read_rows(settings.data.train_files, settings.data, show, bad);
+  } catch (const Enough&) {  // the rest of the files is not read
+  }
   return shown;
 }
 
-Json rows_json(const DatasetCounts& counts, std::int64_t sequences,
-               const std::vector<std::int64_t>& buckets, const std::vector<ShownRow>& shown) {
-  Json json = {{"schema", 1},
-               {"rows", counts.rows},
-               {"tokens", counts.tokens},
-               {"trained_tokens", counts.trained_tokens},
-               {"cut", counts.cut},
-               {"dropped", counts.dropped},
-               {"longest", counts.longest},
-               {"sequences", sequences},
-               {"buckets", buckets},
-               {"shown", Json::array()}};
+/// Rows by length, in as many classes as there are powers of two.
+std::vector<std::pair<std::int64_t, std::int64_t>> lengths_of(const Dataset& data) {
+  std::map<std::int64_t, std::int64_t> rows;
+  for (std::int64_t row = 0; row < data.size(); ++row) {
+    ++rows[static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(data.length(row))))];
+  }
+  return {rows.begin(), rows.end()};
+}
+
+/// The share of padding where every row is padded to its bucket.
+double padding_share(const Dataset& data, const std::vector<std::int64_t>& buckets) {
+  std::int64_t padded = 0;
+  std::int64_t tokens = 0;
+  for (std::int64_t row = 0; row < data.size(); ++row) {
+    padded += buckets[static_cast<std::size_t>(bucket_of(buckets, data.length(row)))];
+    tokens += data.length(row);
+  }
+  return padded == 0 ? 0 : 1 - static_cast<double>(tokens) / static_cast<double>(padded);
+}
+
+Json shown_json(const std::vector<ShownRow>& shown) {
+  Json rows = Json::array();
   for (const ShownRow& row : shown) {
     Json segments = Json::array();
     for (const Segment& segment : row.segments) {
       segments.push_back({{"trained", segment.trained}, {"text", segment.text}});
     }
-    json["shown"].push_back({{"place", row.place},
-                             {"tokens", row.tokens},
-                             {"trained_tokens", row.trained},
-                             {"segments", segments}});
+    rows.push_back({{"place", row.place},
+                    {"layout", name_of(row.layout)},
+                    {"tokens", row.tokens},
+                    {"trained_tokens", row.trained},
+                    {"segments", segments},
+                    {"input_ids", row.ids},
+                    {"trained", row.mask}});
   }
+  return rows;
+}
+
+Json rows_json(const DataSource& data, const std::vector<std::int64_t>& buckets,
+               const std::vector<ShownRow>& shown) {
+  const DatasetCounts& counts = data.train.counts();
+  Json json = {{"schema", 1},
+               {"rows", counts.rows},
+               {"tokens", counts.tokens},
+               {"trained_tokens", counts.trained_tokens},
+               {"cut", counts.cut},
+               {"cut_tokens", counts.cut_tokens},
+               {"dropped", counts.dropped},
+               {"bad", counts.bad},
+               {"bad_rows", counts.bad_rows},
+               {"longest", counts.longest},
+               {"sequences", data.train.size()},
+               {"buckets", buckets},
+               {"lengths", lengths_of(data.train)},
+               {"padding_share", padding_share(data.train, buckets)},
+               {"chat_template", data.chat ? Json(data.chat->name()) : Json()},
+               {"eos_token_id", data.rules.eos < 0 ? Json() : Json(data.rules.eos)},
+               {"shown", shown_json(shown)}};
   return json;
 }
 
-void inspect_rows(const Command& command, const ModelSource& model, Console& console) {
-  const DataSource data = open_data(command.settings, model);
-  const DatasetCounts& counts = data.train.counts();
-  const auto buckets = choose_buckets(data.train, command.settings.data.bucket_count);
-  const auto shown =
-      first_rows(command.settings, data, token_rules(command.settings, model.config));
-  if (command.json) {
-    fmt::print(console.out, "{}\n",
-               rows_json(counts, data.train.size(), buckets, shown)
-                   .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-    return;
-  }
+void print_json(const Json& json, Console& console) {
+  fmt::print(console.out, "{}\n",
+             json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+void print_row(const ShownRow& row, Console& console) {
   const bool color = console.out_terminal.color;
-  for (const ShownRow& row : shown) {
-    const std::string head = fmt::format("{} · {} tokens, {} trained{}", row.place, row.tokens,
-                                         row.trained, row.trained == 0 ? " (dropped)" : "");
-    fmt::print(console.out, "{}\n{}\n\n", console.out_terminal.bold(head), marked(row, color));
-  }
-  fmt::print(console.out, "trained: {}\n", color ? "green" : "between ⟦ and ⟧");
+  const std::string head =
+      fmt::format("{} · {} · {} tokens, {} trained{}", row.place, name_of(row.layout), row.tokens,
+                  row.trained, row.trained == 0 ? " (dropped)" : "");
+  fmt::print(console.out, "{}\n{}\n\n", console.out_terminal.bold(head), marked(row, color));
+}
+
+void print_totals(const Command& command, const DataSource& data,
+                  const std::vector<std::int64_t>& buckets, Console& console) {
+  const DatasetCounts& counts = data.train.counts();
+  fmt::print(console.out, "trained: {}\n",
+             console.out_terminal.color ? "green" : "between ⟦ and ⟧");
   fmt::print(console.out,
              "{} rows · {} tokens, {} trained · longest {} · {} cut at {} · {} dropped\n",
              group_digits(counts.rows), group_digits(counts.tokens),
              group_digits(counts.trained_tokens), group_digits(counts.longest),
              group_digits(counts.cut), group_digits(data.max_length), group_digits(counts.dropped));
+  for (const std::string& remark : remarks_of(counts)) fmt::print(console.out, "{}\n", remark);
+  if (data.chat) fmt::print(console.out, "template: {}\n", data.chat->name());
+  if (data.tokenizer) {
+    fmt::print(console.out, "end token: {}\n",
+               data.rules.eos < 0 ? "none" : data.tokenizer->token_text(data.rules.eos));
+  }
   if (command.settings.data.packing) {
     fmt::print(console.out, "{}\n", describe_packing(data.train));
   }
-  fmt::print(console.out, "padded to {} tokens\n", fmt::join(buckets, ", "));
+  for (const auto& [length, rows] : lengths_of(data.train)) {
+    fmt::print(console.out, "  up to {:>7} tokens: {} rows\n", group_digits(length),
+               group_digits(rows));
+  }
+  fmt::print(console.out, "padded to {} tokens · {:.1f} % padding\n", fmt::join(buckets, ", "),
+             100 * padding_share(data.train, buckets));
+}
+
+void inspect_rows(const Command& command, const ModelSource& model, Console& console) {
+  const DataSource first = open_encoder(command.settings, model);
+  const auto shown = first_rows(command.settings, first.encoder());
+  if (!command.json) {
+    for (const ShownRow& row : shown) print_row(row, console);
+  }
+  const bool untrained = !shown.empty() && shown.front().untrained;
+  if (untrained) {
+    const std::string_view layout = name_of(shown.front().layout);
+    if (command.json) {
+      const Json json = {{"schema", 1}, {"layout", layout}, {"shown", shown_json(shown)}};
+      print_json(json, console);
+    } else {
+      fmt::print(console.out, "rows of layout {}: no loss of this version trains on them\n",
+                 layout);
+    }
+    return;
+  }
+  const DataSource data = open_data(command.settings, model);
+  const auto buckets = choose_buckets(data.train, command.settings.data.bucket_count);
+  if (command.json) {
+    print_json(rows_json(data, buckets, shown), console);
+    return;
+  }
+  print_totals(command, data, buckets, console);
 }
 
 /// Tensors and bytes of one stored type.

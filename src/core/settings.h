@@ -67,6 +67,19 @@ struct FreezeOptions {
 };
 
 enum class RowOrder { random, sequential };
+/// Which tokens have a label; `automatic`: assistant turns, completions, all of a text. `whole`:
+/// all of messages, completions, all of a text.
+enum class TrainOn { automatic, all, assistant, last, completion, whole };
+enum class BadRows { stop, skip };
+/// Rows above max_length; `automatic`: whole .txt files are split, other rows truncated.
+enum class ExcessLength { automatic, truncate, drop, raise, split };
+enum class TruncationMode { keep_start, keep_end };
+
+/// What columns are called in the files, by the layouts' own names.
+struct ColumnNames {
+  std::map<std::string, std::string, std::less<>> names;
+  bool operator==(const ColumnNames&) const = default;
+};
 
 struct DataSettings {
   std::vector<std::string> train_files;
@@ -74,6 +87,13 @@ struct DataSettings {
   CountOrShare val_size;                   // taken off train_files when there are no eval_files
   std::optional<std::int64_t> max_length;  // tokens; none: what the model can
   bool append_eos = true;
+  TrainOn train_on = TrainOn::automatic;
+  ColumnNames columns;
+  std::string text_field = "text";
+  std::string chat_template;  // a name, a file or the text; empty: the model's own
+  BadRows bad_rows = BadRows::stop;
+  ExcessLength excess_length = ExcessLength::automatic;
+  TruncationMode truncation = TruncationMode::keep_start;
   RowOrder order = RowOrder::random;
   std::optional<std::int64_t> data_seed;  // none: the run's seed
   std::int64_t bucket_count = 8;

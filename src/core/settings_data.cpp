@@ -8,8 +8,11 @@ std::vector<Row> data_rows() {
        .group = Group::data,
        .field = field(&Settings::data, &DataSettings::train_files),
        .initial = "[]",
-       .sentence = "JSON Lines to train on: a file, a list of files, a folder or a glob. Rows hold "
-                   "text; prompt and completion; or input_ids and labels.",
+       .sentence =
+           "Rows to train on: a file, a list of files, a folder, a glob, or org/name of a data set "
+           "in the local Hugging Face cache. JSON Lines, JSON, CSV or plain text, also .gz or "
+           ".zst. The first row says the layout: messages or conversations; prompt and completion; "
+           "instruction, input and output; text; or input_ids with their masks.",
        .aliases = {"data", "dataset"},
        .only_with = always(),
        .resume = OnResume::in_state},
@@ -27,8 +30,8 @@ std::vector<Row> data_rows() {
        .initial = "0",
        .sentence =
            "Without eval_file: how many rows of train_file, or below 1 which share of them, "
-           "are kept for evaluation.",
-       .aliases = {"val_set_size"},
+           "are kept for evaluation: a random part, by data_seed.",
+       .aliases = {"val_set_size", "test_split_size"},
        .only_with = std::vector<Need>{{.any = {{"eval_file", {"[]"}}}}},
        .resume = OnResume::in_state},
       {.key = "max_length",
@@ -36,8 +39,8 @@ std::vector<Row> data_rows() {
        .field = field(&Settings::data, &DataSettings::max_length, "none", kAtLeastOne),
        .initial = "2048",
        .sentence =
-           "Tokens a row; longer rows are cut at the end and counted. Capped by the model and "
-           "by the longest row; none: only by these.",
+           "Tokens a row; excess_length_strategy says what becomes of longer ones. Capped by the "
+           "model and by the longest row; none: only by these.",
        .peer = "1024",
        .why = "memory is planned and buckets follow the data, so room costs nothing when unused",
        .aliases = {"max_seq_length", "sequence_len", "cutoff_len", "tokenizer.max_seq_len",
@@ -49,6 +52,82 @@ std::vector<Row> data_rows() {
        .field = field(&Settings::data, &DataSettings::append_eos),
        .initial = "true",
        .sentence = "Ends text and completions with the end-of-sequence token where it is missing.",
+       .only_with = always(),
+       .resume = OnResume::in_state},
+      {.key = "train_on",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::train_on),
+       .initial = "auto",
+       .sentence =
+           "Which tokens are trained. auto: assistant turns of messages, completions, all of a "
+           "text, pre-tokenised rows by their masks. all: every token. assistant: assistant turns. "
+           "last: the last assistant turn, or the completion. completion: of rows that have one. "
+           "whole_messages: as auto, yet all of messages, which is what TRL does without "
+           "assistant_only_loss.",
+       .aliases = {{"train_on_inputs", {{"true", "all"}, {"false", "auto"}}},
+                   {"train_on_input", {{"true", "all"}, {"false", "auto"}}},
+                   {"train_on_prompt", {{"true", "all"}, {"false", "auto"}}},
+                   {"mask_history", {{"true", "last"}, {"false", "auto"}}},
+                   {"mask_prompt", {{"true", "auto"}, {"false", "all"}}},
+                   {"masking_strategy",
+                    {{"train_on_assistant", "assistant"},
+                     {"train_on_last", "last"},
+                     {"train_on_all", "all"}}},
+                   {"completion_only_loss",
+                    {{"true", "completion"}, {"false", "all"}, {"null", "auto"}}},
+                   {"assistant_only_loss", {{"true", "assistant"}, {"false", "whole_messages"}}}},
+       .only_with = always(),
+       .resume = OnResume::in_state},
+      {.key = "columns",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::columns),
+       .initial = "{}",
+       .sentence = "What columns are called in the files: {text: body, prompt: question}; role and "
+                   "content name the members of a message.",
+       .only_with = always(),
+       .resume = OnResume::in_state},
+      {.key = "dataset_text_field",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::text_field),
+       .initial = "text",
+       .sentence = "The column of plain text.",
+       .peer = "text",
+       .only_with = always(),
+       .resume = OnResume::in_state},
+      {.key = "chat_template",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::chat_template),
+       .initial = "",
+       .sentence =
+           "Jinja template of messages: a file, a name (chatml, llama3, mistral, gemma, alpaca) or "
+           "the text itself; empty: the model's own.",
+       .aliases = {"chat_template_path"},
+       .only_with = always(),
+       .resume = OnResume::in_state},
+      {.key = "bad_rows",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::bad_rows),
+       .initial = "stop",
+       .sentence = "A row that cannot be read, is of another layout or that its template refuses: "
+                   "stop there, or skip it; skipped rows are counted and the first five shown.",
+       .only_with = always(),
+       .resume = OnResume::in_state},
+      {.key = "excess_length_strategy",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::excess_length),
+       .initial = "auto",
+       .sentence = "Rows above max_length: truncate them, drop them, raise an error, or split them "
+                   "into several rows; each is counted. auto: .txt files are split, other rows "
+                   "truncated.",
+       .only_with = always(),
+       .resume = OnResume::in_state},
+      {.key = "truncation_mode",
+       .group = Group::data,
+       .field = field(&Settings::data, &DataSettings::truncation),
+       .initial = "keep_start",
+       .sentence = "Which end of a truncated row stays.",
+       .peer = "keep_start",
+       .aliases = {{"truncation_side", {{"right", "keep_start"}, {"left", "keep_end"}}}},
        .only_with = always(),
        .resume = OnResume::in_state},
       {.key = "train_sampling_strategy",

@@ -49,7 +49,8 @@ void describe_type(Field& field, const Range& range) {
   field.is_size = std::is_same_v<T, Bytes>;
   field.expected = expected_of(T{}) + describe(range, field.is_size);
   field.takes_list = std::is_same_v<T, std::vector<std::string>>;
-  field.takes_map = std::is_same_v<T, SchedulerArguments> || std::is_same_v<T, NamedNumbers>;
+  field.takes_map = std::is_same_v<T, SchedulerArguments> || std::is_same_v<T, NamedNumbers> ||
+                    std::is_same_v<T, ColumnNames>;
   field.is_switch = std::is_same_v<T, bool> || std::is_same_v<T, RecomputeOptions>;
   if constexpr (std::is_enum_v<T>) {
     for (const auto& entry : enum_names(T{})) field.choices.push_back(entry.name);

@@ -9,8 +9,6 @@ constexpr std::string_view kRanks = "Training over several processes is not in t
 constexpr std::string_view kBest = "Keeping the best checkpoint is not in this version.";
 constexpr std::string_view kMetrics =
     "Evaluation gives the loss; other metrics are not in this version.";
-constexpr std::string_view kMasking =
-    "The trained part is the completion, or all of a text; other masks are not in this version.";
 
 }  // namespace
 
@@ -47,15 +45,7 @@ std::vector<Row> later_rows() {
            "Preference and reward training are not in this version.",
            {},
            {"sft", "pt"}},
-          {"completion_only_loss", "null", kMasking, {}, {"true"}},
-          {"train_on_inputs", "", kMasking, {"train_on_input", "train_on_prompt"}},
-          {"assistant_only_loss", "false", "Chat rows are not in this version."},
-          {"chat_template_path", "null", "Chat rows are not in this version.", {"chat_template"}},
           {"eos_token", "null", "Another end token than the tokenizer's is not in this version."},
-          {"truncation_mode", "keep_start",
-           "Rows are cut at the end; cutting the start is not in this version."},
-          {"dataset_text_field", "text",
-           "Other column names are not in this version; rename the column."},
           {"dataloader_drop_last", "false", "The last, smaller batch of an epoch is always used."},
           {"model_revision", "main",
            "Other revisions than main: give the snapshot's folder as the model."},

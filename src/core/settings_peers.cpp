@@ -20,7 +20,8 @@ struct Peers {
 std::vector<Peers> data_peers() {
   return {
       {Status::refused,
-       "Rows come from JSON Lines files: write train_file (and eval_file) with their paths.",
+       "Rows come from files and the local cache: write train_file (and eval_file) with their "
+       "paths.",
        "datasets test_datasets pretraining_dataset dataset_dir"},
       {Status::later,
        "Rows are taken as the files have them, all of them; reading a part or mixing by shares is "
@@ -28,12 +29,15 @@ std::vector<Peers> data_peers() {
        "max_samples streaming interleave_probs mix_strategy=concat dataset_shard_num "
        "dataset_shard_idx curriculum_sampling dataset_exact_deduplication "
        "eval_on_each_dataset"},
-      {Status::later, "Chat rows and templates by name are not in this version.",
+      {Status::later,
+       "chat_template takes a file, a name or the text of a template; these keys are not in this "
+       "version.",
        "template chat_template_jinja chat_template_kwargs default_system "
-       "default_system_message tool_format enable_thinking=true preserve_thinking eot_tokens "
-       "mask_history"},
-      {Status::later, "Rows are cut at max_length, and never left out for their length.",
-       "excess_length_strategy=truncate min_sample_len max_prompt_len eval_sequence_len"},
+       "default_system_message tool_format enable_thinking=true preserve_thinking eot_tokens"},
+      {Status::later,
+       "excess_length_strategy says what becomes of long rows; other bounds are not in this "
+       "version.",
+       "min_sample_len max_prompt_len eval_sequence_len"},
       {Status::later,
        "The tokenizer is the model's own tokenizer.json; other tokens or another reading of it are "
        "not in this version.",

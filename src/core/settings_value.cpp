@@ -275,6 +275,39 @@ bool read_value(const RawValue& raw, NamedNumbers& value) {
   return true;
 }
 
+bool read_value(const RawValue& raw, ColumnNames& value) {
+  value.names.clear();
+  if (raw.kind == Kind::null || (raw.kind == Kind::scalar && raw.text == "none")) return true;
+  if (raw.kind == Kind::scalar && raw.text.starts_with('{')) {
+    return read_value(parse_yaml_value(raw.text, "a map of names"), value);
+  }
+  if (raw.kind != Kind::map) return false;
+  constexpr std::string_view kKnown[] = {"text",
+                                         "prompt",
+                                         "completion",
+                                         "messages",
+                                         "conversations",
+                                         "role",
+                                         "content",
+                                         "tools",
+                                         "system",
+                                         "output",
+                                         "instruction",
+                                         "input",
+                                         "history",
+                                         "chosen",
+                                         "rejected",
+                                         "label",
+                                         "input_ids",
+                                         "labels",
+                                         "chat_template_kwargs"};
+  for (const auto& [ours, theirs] : raw.pairs) {
+    if (std::find(std::begin(kKnown), std::end(kKnown), ours) == std::end(kKnown)) return false;
+    value.names[ours] = theirs;
+  }
+  return true;
+}
+
 std::string print_value(bool value) { return value ? "true" : "false"; }
 std::string print_value(std::int64_t value) { return fmt::format("{}", value); }
 std::string print_value(double value) { return fmt::format("{}", value); }
@@ -338,6 +371,14 @@ std::string print_value(const NamedNumbers& value) {
   return fmt::format("{{{}}}", fmt::join(parts, ", "));
 }
 
+std::string print_value(const ColumnNames& value) {
+  std::vector<std::string> parts;
+  for (const auto& [ours, theirs] : value.names) {
+    parts.push_back(fmt::format("{}: {}", ours, yaml_scalar(theirs)));
+  }
+  return fmt::format("{{{}}}", fmt::join(parts, ", "));
+}
+
 std::string print_value(const SchedulerArguments& value) {
   std::vector<std::string> parts;
   for_each_argument(value, [&](std::string_view name, const auto& argument) {
@@ -363,6 +404,10 @@ std::string expected_of(Duration) { return "a time such as 30min, 45s or 2h"; }
 std::string expected_of(CountOrShare) { return "a whole number, or a share below 1"; }
 std::string expected_of(const NamedNumbers&) {
   return "a map of names or patterns to numbers such as {q_proj: 8}";
+}
+std::string expected_of(const ColumnNames&) {
+  return "a map of column names such as {text: body}, of text, prompt, completion, messages, role, "
+         "content, tools, system, instruction, input, output, history, input_ids or labels";
 }
 std::string expected_of(const RecomputeOptions&) {
   return "auto, false, true, cheap, every:K, segments:K, keep_attention, sqrt or a size such as "

@@ -34,6 +34,31 @@ constexpr auto enum_names(RowOrder) {
   return std::to_array<EnumName<RowOrder>>(
       {{RowOrder::random, "random"}, {RowOrder::sequential, "sequential"}});
 }
+constexpr auto enum_names(TrainOn) {
+  using enum TrainOn;
+  return std::to_array<EnumName<TrainOn>>({{automatic, "auto"},
+                                           {all, "all"},
+                                           {assistant, "assistant"},
+                                           {last, "last"},
+                                           {completion, "completion"},
+                                           {whole, "whole_messages"}});
+}
+constexpr auto enum_names(BadRows) {
+  return std::to_array<EnumName<BadRows>>({{BadRows::stop, "stop"}, {BadRows::skip, "skip"}});
+}
+constexpr auto enum_names(ExcessLength) {
+  using enum ExcessLength;
+  return std::to_array<EnumName<ExcessLength>>({{automatic, "auto"},
+                                                {truncate, "truncate"},
+                                                {drop, "drop"},
+                                                {raise, "raise"},
+                                                {split, "split"}});
+}
+constexpr auto enum_names(TruncationMode) {
+  using enum TruncationMode;
+  return std::to_array<EnumName<TruncationMode>>(
+      {{keep_start, "keep_start"}, {keep_end, "keep_end"}});
+}
 constexpr auto enum_names(Scheduler) {
   using enum Scheduler;
   return std::to_array<EnumName<Scheduler>>(
@@ -146,6 +171,7 @@ bool read_value(const RawValue& raw, CountOrShare& value);
 /// `1800`, `30 s`, `30min`, `1.5h`, `2 d`.
 bool read_value(const RawValue& raw, Duration& value);
 bool read_value(const RawValue& raw, NamedNumbers& value);
+bool read_value(const RawValue& raw, ColumnNames& value);
 bool read_value(const RawValue& raw, RecomputeOptions& value);
 bool read_value(const RawValue& raw, Resume& value);
 /// UserError for a name it does not know, which says more than `false` could.
@@ -161,6 +187,7 @@ std::string print_value(Bytes value);
 std::string print_value(CountOrShare value);
 std::string print_value(Duration value);
 std::string print_value(const NamedNumbers& value);
+std::string print_value(const ColumnNames& value);
 std::string print_value(const RecomputeOptions& value);
 std::string print_value(const Resume& value);
 std::string print_value(const SchedulerArguments& value);
@@ -176,6 +203,7 @@ std::string expected_of(Bytes);
 std::string expected_of(CountOrShare);
 std::string expected_of(Duration);
 std::string expected_of(const NamedNumbers&);
+std::string expected_of(const ColumnNames&);
 std::string expected_of(const RecomputeOptions&);
 std::string expected_of(const Resume&);
 std::string expected_of(const SchedulerArguments&);

@@ -1,39 +1,23 @@
 #include "data/dataset.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/error.h"
+#include "core/philox.h"
+#include "core/text.h"
 
 namespace snug {
 namespace {
 
 constexpr std::int32_t kIgnored = -100;
 
-void append_eos(std::vector<std::int32_t>& ids, const TokenRules& rules) {
-  if (!rules.append_eos || rules.eos < 0) return;
-  if (ids.empty() || ids.back() != rules.eos) ids.push_back(rules.eos);
-}
+constexpr std::size_t kShownBadRows = 5;
 
-TokenRow tokenize(const TextRow& row, const Tokenizer& tokenizer, const TokenRules& rules) {
-  TokenRow tokens{tokenizer.encode(row.text, true), {}};
-  append_eos(tokens.ids, rules);
-  tokens.labels = tokens.ids;
-  return tokens;
+std::int64_t labels_in(const TokenRow& row, std::int64_t begin, std::int64_t end) {
+  return std::count_if(row.labels.begin() + begin, row.labels.begin() + end,
+                       [](std::int32_t label) { return label != kIgnored; });
 }
-
-TokenRow tokenize(const CompletionRow& row, const Tokenizer& tokenizer, const TokenRules& rules) {
-  const std::vector<std::int32_t> prompt = tokenizer.encode(row.prompt, true);
-  TokenRow tokens{tokenizer.encode(row.prompt + row.completion, true), {}};
-  append_eos(tokens.ids, rules);
-  const auto common =
-      std::mismatch(prompt.begin(), prompt.end(), tokens.ids.begin(), tokens.ids.end()).second -
-      tokens.ids.begin();
-  tokens.labels = tokens.ids;
-  std::fill(tokens.labels.begin(), tokens.labels.begin() + common, kIgnored);
-  return tokens;
-}
-
-TokenRow tokenize(const TokenRow& row, const Tokenizer&, const TokenRules&) { return row; }
 
 }  // namespace
 
@@ -67,27 +51,82 @@ std::int64_t Dataset::bytes() const {
                                    begins * sizeof(std::int64_t));
 }
 
-void Dataset::add(const TokenRow& row, const TokenRules& rules) {
-  const auto length =
-      std::min<std::int64_t>(static_cast<std::int64_t>(row.ids.size()), rules.max_length);
-  std::vector<std::int32_t> shifted(static_cast<std::size_t>(length), kIgnored);
-  for (std::int64_t t = 0; t + 1 < length; ++t) {
-    shifted[static_cast<std::size_t>(t)] = row.labels[static_cast<std::size_t>(t) + 1];
+void Dataset::add_part(const TokenRow& row, std::int64_t begin, std::int64_t end) {
+  std::vector<std::int32_t> documents = {0};
+  for (const std::int32_t document : row.documents) {
+    if (document > begin && document < end) {
+      documents.push_back(static_cast<std::int32_t>(document - begin));
+    }
   }
+  std::vector<std::int32_t> shifted(row.labels.begin() + begin + 1, row.labels.begin() + end);
+  shifted.push_back(kIgnored);
+  // The first token of a document is predicted by nothing.
+  for (const std::int32_t document : documents) {
+    if (document > 0) shifted[static_cast<std::size_t>(document) - 1] = kIgnored;
+  }
+  const std::int64_t length = end - begin;
   const auto trained = length - std::count(shifted.begin(), shifted.end(), kIgnored);
   if (trained == 0) {
     ++counts_.dropped;
     return;
   }
-  if (length < static_cast<std::int64_t>(row.ids.size())) ++counts_.cut;
-  ids_.insert(ids_.end(), row.ids.begin(), row.ids.begin() + length);
+  ids_.insert(ids_.end(), row.ids.begin() + begin, row.ids.begin() + end);
   labels_.insert(labels_.end(), shifted.begin(), shifted.end());
-  documents_.push_back(0);
-  document_numbers_.push_back(static_cast<std::int32_t>(size()));
+  for (const std::int32_t document : documents) {
+    documents_.push_back(document);
+    document_numbers_.push_back(static_cast<std::int32_t>(document_numbers_.size()));
+  }
   close_row();
   ++counts_.rows;
   counts_.tokens += length;
   counts_.trained_tokens += trained;
+}
+
+void Dataset::add(const TokenRow& row, const TokenRules& rules, const std::string& place) {
+  add(EncodedRow{row}, rules, place);
+}
+
+void Dataset::add(const EncodedRow& encoded, const TokenRules& rules, const std::string& place) {
+  const TokenRow& row = encoded.tokens;
+  const auto length = static_cast<std::int64_t>(row.ids.size());
+  if (encoded.moved_seam) ++counts_.moved_seams;
+  if (encoded.twice_begun) ++counts_.twice_begun;
+  if (length == 0) {
+    ++counts_.dropped;
+    return;
+  }
+  if (length <= rules.max_length) return add_part(row, 0, length);
+  ExcessLength excess = rules.excess;
+  if (excess == ExcessLength::automatic) {
+    excess = encoded.document ? ExcessLength::split : ExcessLength::truncate;
+  }
+  const std::int64_t kept = counts_.rows;
+  std::int64_t begin = 0;
+  switch (excess) {
+    case ExcessLength::raise:
+      user_error("{}: {} tokens, above max_length={}, and excess_length_strategy is raise.", place,
+                 length, rules.max_length);
+    case ExcessLength::drop:
+      ++counts_.dropped;
+      counts_.cut_tokens += labels_in(row, 0, length);
+      return;
+    case ExcessLength::split:
+      for (; begin < length; begin += rules.max_length) {
+        add_part(row, begin, std::min(begin + rules.max_length, length));
+      }
+      break;
+    default:
+      if (rules.truncation == TruncationMode::keep_end) begin = length - rules.max_length;
+      counts_.cut_tokens +=
+          labels_in(row, 0, begin) + labels_in(row, begin + rules.max_length, length);
+      add_part(row, begin, begin + rules.max_length);
+  }
+  if (counts_.rows > kept) ++counts_.cut;
+}
+
+void Dataset::count_bad(const std::string& reason) {
+  if (counts_.bad_rows.size() < kShownBadRows) counts_.bad_rows.push_back(reason);
+  ++counts_.bad;
 }
 
 void Dataset::append(const Dataset& from, std::span<const std::int64_t> rows) {
@@ -119,68 +158,102 @@ void Dataset::keep_counts(const DatasetCounts& before) {
   counts_.longest = longest;
 }
 
-Dataset Dataset::split_off(std::int64_t rows) {
-  const std::int64_t kept = size() - rows;
-  const TokenRules everything{.max_length = counts_.longest};
-  const auto copy = [&](std::int64_t from, std::int64_t to) {
-    Dataset part;
-    for (std::int64_t row = from; row < to; ++row) {
-      TokenRow whole{{ids(row).begin(), ids(row).end()}, {kIgnored}};
-      whole.labels.insert(whole.labels.end(), labels(row).begin(), labels(row).end() - 1);
-      part.add(whole, everything);
-    }
-    return part;
-  };
-  Dataset tail = copy(kept, size());
-  Dataset head = copy(0, kept);
-  head.counts_.cut = counts_.cut;
-  head.counts_.dropped = counts_.dropped;
-  *this = std::move(head);
-  return tail;
+Dataset Dataset::split_off(std::int64_t rows, std::uint64_t seed) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(size()));
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  const RandomStream stream{.seed = seed, .stream = stream_hash("data/split"), .step = 0};
+  const auto taken = order.begin() + rows;
+  for (auto at = order.begin(); at != taken; ++at) {
+    const auto left = static_cast<std::uint64_t>(order.end() - at);
+    const PhiloxBlock block = stream.block(static_cast<std::uint64_t>(at - order.begin()));
+    const std::uint64_t random = (std::uint64_t{block[1]} << 32) | block[0];
+    std::iter_swap(at, at + static_cast<std::ptrdiff_t>(random % left));
+  }
+  std::sort(order.begin(), taken);
+  std::sort(taken, order.end());
+  Dataset part;
+  Dataset rest;
+  for (auto at = order.begin(); at != order.end(); ++at) {
+    Dataset& to = at < taken ? part : rest;
+    to.append(*this, {&*at, 1});
+    ++to.counts_.rows;
+    to.counts_.tokens += length(*at);
+    to.counts_.trained_tokens += label_count(*at);
+  }
+  DatasetCounts counts = counts_;
+  counts.rows = rest.counts_.rows;
+  counts.tokens = rest.counts_.tokens;
+  counts.trained_tokens = rest.counts_.trained_tokens;
+  counts.longest = rest.counts_.longest;
+  rest.counts_ = std::move(counts);
+  *this = std::move(rest);
+  return part;
 }
 
-TokenRow tokenize_row(const DataRow& row, const Tokenizer* tokenizer, const TokenRules& rules) {
-  if (tokenizer == nullptr && !std::holds_alternative<TokenRow>(row.content)) {
-    user_error("{}: the row is text and the model folder has no tokenizer.json.", row.place);
-  }
-  TokenRow tokens =
-      std::holds_alternative<TokenRow>(row.content)
-          ? std::get<TokenRow>(row.content)
-          : std::visit([&](const auto& c) { return tokenize(c, *tokenizer, rules); }, row.content);
-  for (const std::int32_t id : tokens.ids) {
-    if (id < 0 || id >= rules.vocab_size) {
-      user_error("{}: token id {} is outside the model's vocabulary of {}.", row.place, id,
-                 rules.vocab_size);
-    }
-  }
-  return tokens;
-}
-
-Dataset load_dataset(const std::vector<std::string>& patterns, const Tokenizer* tokenizer,
-                     const TokenRules& rules) {
+Dataset load_dataset(const std::vector<std::string>& sources, const DataSettings& settings,
+                     const RowEncoder& encoder) {
   Dataset dataset;
   std::int64_t needed = 0;
   bool any = false;
-  read_rows(find_data_files(patterns), [&](DataRow&& row) {
+  const auto take = [&](DataRow&& row) {
     any = true;
-    const TokenRow tokens = tokenize_row(row, tokenizer, rules);
-    const auto first = std::find_if(tokens.labels.begin(), tokens.labels.end(),
+    const EncodedRow encoded = encode_row(row, encoder);
+    const std::vector<std::int32_t>& labels = encoded.tokens.labels;
+    const auto first = std::find_if(labels.begin(), labels.end(),
                                     [](std::int32_t label) { return label != kIgnored; });
-    if (first != tokens.labels.end()) {
-      const std::int64_t reach = std::max<std::int64_t>(first - tokens.labels.begin(), 1) + 1;
+    if (first != labels.end()) {
+      const std::int64_t reach = std::max<std::int64_t>(first - labels.begin(), 1) + 1;
       needed = needed == 0 ? reach : std::min(needed, reach);
     }
-    dataset.add(tokens, rules);
-  });
-  if (!any) user_error("{}: no row in the data.", fmt::join(patterns, ", "));
-  if (dataset.size() > 0) return dataset;
-  if (needed == 0) {
-    user_error("{}: no row has a token to train on.", fmt::join(patterns, ", "));
+    dataset.add(encoded, encoder.rules, row.place);
+  };
+  std::function<void(const std::string&)> bad;
+  if (settings.bad_rows == BadRows::skip) {
+    bad = [&](const std::string& reason) { dataset.count_bad(reason); };
   }
+  read_rows(sources, settings, take, bad);
+  const std::string names = fmt::format("{}", fmt::join(sources, ", "));
+  if (dataset.size() > 0) return dataset;
+  if (dataset.counts().bad > 0) {
+    user_error("{}: no row is left; {} were skipped, the first because of: {}", names,
+               dataset.counts().bad, dataset.counts().bad_rows.front());
+  }
+  if (!any) user_error("{}: no row in the data.", names);
+  if (needed == 0) user_error("{}: no row has a token to train on.", names);
   user_error(
       "{}: all {} rows are dropped: no label within max_length={}. The shortest row needs "
       "max_length={}.",
-      fmt::join(patterns, ", "), dataset.counts().dropped, rules.max_length, needed);
+      names, dataset.counts().dropped, encoder.rules.max_length, needed);
+}
+
+std::vector<std::string> remarks_of(const DatasetCounts& counts) {
+  constexpr std::int64_t kWorthAWarning = 20;  // a 20th of the trained tokens
+  std::vector<std::string> lines;
+  if (counts.bad > 0) {
+    lines.push_back(fmt::format("skipped: {} rows that could not be used; the first:", counts.bad));
+    for (const std::string& reason : counts.bad_rows) lines.push_back("  " + reason);
+  }
+  if (counts.cut_tokens * kWorthAWarning > counts.cut_tokens + counts.trained_tokens) {
+    lines.push_back(fmt::format(
+        "warning: max_length takes away {} of {} trained tokens ({:.1f} %). A larger max_length or "
+        "excess_length_strategy=split keeps them.",
+        group_digits(counts.cut_tokens), group_digits(counts.cut_tokens + counts.trained_tokens),
+        100.0 * static_cast<double>(counts.cut_tokens) /
+            static_cast<double>(counts.cut_tokens + counts.trained_tokens)));
+  }
+  if (counts.twice_begun > 0) {
+    lines.push_back(
+        fmt::format("warning: {} rows begin with the token of the beginning twice: it "
+                    "stands in the text and is added to it.",
+                    counts.twice_begun));
+  }
+  if (counts.moved_seams > 0) {
+    lines.push_back(
+        fmt::format("note: in {} rows the end of the prompt and the beginning of the "
+                    "completion share a token, which is trained.",
+                    counts.moved_seams));
+  }
+  return lines;
 }
 
 }  // namespace snug

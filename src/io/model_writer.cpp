@@ -75,10 +75,11 @@ ModelFolderWriter::ModelFolderWriter(const std::vector<TensorSpec>& weights,
   if (tokenizer_source.empty()) return;
   const auto copy = [&](const fs::path& name) {
     const fs::path source = tokenizer_source / name;
+    if (texts_.contains(name.string())) return;
     if (fs::is_regular_file(source)) copies_[name.string()] = source;
   };
   for (const std::string_view name : kTokenizerFiles) copy(name);
-  if (!texts_.contains(kGenerationFile)) copy(kGenerationFile);
+  copy(kGenerationFile);
   if (fs::is_directory(tokenizer_source / kTemplateFolder)) {
     for (const auto& entry : fs::directory_iterator(tokenizer_source / kTemplateFolder)) {
       copy(fs::path(kTemplateFolder) / entry.path().filename());

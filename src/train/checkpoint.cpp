@@ -50,6 +50,7 @@ void add_state_texts(std::map<std::string, std::string>& texts, const Progressio
 SavedModel saved_model(const ModelSource& model, const Settings& settings,
                        const ParameterTable& parameters) {
   SavedModel saved{.texts = {}, .tokenizer_source = model.folder};
+  if (!model.chat_template.empty()) saved.texts["chat_template.jinja"] = model.chat_template;
   if (has_adapter(parameters)) {
     saved.texts.emplace(kAdapterConfig, adapter_config(settings, parameters));
     return saved;

@@ -7,7 +7,9 @@
 #include "core/error.h"
 #include "core/heap.h"
 #include "core/text.h"
+#include "data/jinja/jinja_template.h"
 #include "data/packing.h"
+#include "data/tokenizer/special_tokens.h"
 #include "exec/host_memory.h"
 #include "io/adapter_files.h"
 #include "io/file.h"
@@ -104,13 +106,32 @@ TokenRules token_rules(const Settings& settings, const ModelConfig& config) {
   const std::int64_t wanted = settings.data.max_length.value_or(kDefaultMaxLength);
   return {.max_length = std::min(wanted, config.max_position_embeddings),
           .append_eos = settings.data.append_eos,
-          .eos = config.eos_token_ids.empty()
-                     ? -1
-                     : static_cast<std::int32_t>(config.eos_token_ids.front()),
-          .vocab_size = config.vocab_size};
+          .vocab_size = config.vocab_size,
+          .train_on = settings.data.train_on,
+          .excess = settings.data.excess_length,
+          .truncation = settings.data.truncation};
 }
 
 namespace {
+
+/// The id of a special token's text; -1 where the folder names none.
+std::int32_t id_of(const std::optional<std::string>& text, std::string_view key,
+                   const Tokenizer& tokenizer, const fs::path& folder) {
+  if (!text || text->empty()) return -1;
+  if (const auto id = tokenizer.token_id(*text)) return *id;
+  user_error("{}: {} is '{}', which is no token of tokenizer.json.", folder.string(), key, *text);
+}
+
+/// Takes val_size rows off for evaluation.
+void keep_back(const Settings& settings, DataSource& data) {
+  const std::int64_t rows = settings.data.val_size.of(data.train.size());
+  if (rows >= data.train.size()) {
+    user_error("val_size={} keeps all {} rows for evaluation; none is left to train on.",
+               settings.data.val_size.value, data.train.size());
+  }
+  const std::int64_t seed = settings.data.data_seed.value_or(settings.run.seed);
+  if (rows > 0) data.eval = data.train.split_off(rows, static_cast<std::uint64_t>(seed));
+}
 
 void pack_rows(const DataSettings& settings, DataSource& data) {
   if (settings.packing) data.train = pack(data.train, data.max_length);
@@ -121,30 +142,41 @@ void pack_rows(const DataSettings& settings, DataSource& data) {
 
 }  // namespace
 
-DataSource open_data(const Settings& settings, const ModelSource& model) {
+DataSource open_encoder(const Settings& settings, const ModelSource& model) {
   DataSource data;
-  const TokenRules rules = token_rules(settings, model.config);
-  data.max_length = rules.max_length;
-  if (settings.data.train_files.empty()) return data;
-  const fs::path tokenizer = model.folder / "tokenizer.json";
-  if (!model.folder.empty() && fs::exists(tokenizer)) {
-    data.tokenizer = Tokenizer::from_file(tokenizer);
+  data.rules = token_rules(settings, model.config);
+  data.max_length = data.rules.max_length;
+  if (model.folder.empty()) return data;
+  if (const fs::path file = model.folder / "tokenizer.json"; fs::exists(file)) {
+    data.tokenizer = Tokenizer::from_file(file);
   }
-  const Tokenizer* reader = data.tokenizer ? &*data.tokenizer : nullptr;
-  data.train = load_dataset(settings.data.train_files, reader, rules);
+  const SpecialTokens special = read_special_tokens(model.folder);
+  if (data.tokenizer) {
+    data.rules.eos = id_of(special.eos, "eos_token", *data.tokenizer, model.folder);
+    data.rules.bos = id_of(special.bos, "bos_token", *data.tokenizer, model.folder);
+  }
+  data.chat = open_chat_template(settings.data.chat_template, model.folder);
+  if (!settings.data.chat_template.empty()) {
+    data.named_template =
+        find_chat_template(settings.data.chat_template, model.folder).texts.at("default");
+  }
+  return data;
+}
+
+DataSource open_data(const Settings& settings, const ModelSource& model) {
+  DataSource data = open_encoder(settings, model);
+  if (settings.data.train_files.empty()) return data;
+  const RowEncoder encoder = data.encoder();
+  data.train = load_dataset(settings.data.train_files, settings.data, encoder);
   data.name = fs::path(settings.data.train_files.front()).stem().string();
   if (!settings.data.eval_files.empty()) {
-    data.eval = load_dataset(settings.data.eval_files, reader, rules);
-    pack_rows(settings.data, data);
-    return data;
+    data.eval = load_dataset(settings.data.eval_files, settings.data, encoder);
+  } else {
+    keep_back(settings, data);
   }
-  const std::int64_t kept_back = settings.data.val_size.of(data.train.size());
-  if (kept_back >= data.train.size()) {
-    user_error("val_size={} keeps all {} rows for evaluation; none is left to train on.",
-               settings.data.val_size.value, data.train.size());
-  }
-  if (kept_back > 0) data.eval = data.train.split_off(kept_back);
   pack_rows(settings.data, data);
+  // A renderer that has not started: the helper's memory is not the run's.
+  if (data.chat) data.chat = open_chat_template(settings.data.chat_template, model.folder);
   return data;
 }
 
@@ -156,6 +188,7 @@ DataSource open_rows(const Settings& settings, const ModelSource& model) {
     rows.eval = read.eval;
     rows.name = read.name;
     rows.max_length = read.max_length;
+    rows.named_template = read.named_template;
   }
   give_back_free_heap();
   return rows;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@ struct ModelSource {
   std::string config_json;             ///< to be written beside trained weights
   std::string generation_config_json;  ///< empty: copied from the folder where it has one
   std::vector<std::string> notes;      ///< what its files are other than config.json says, to say
+  std::string chat_template;  ///< to be written beside the weights; empty: the folder's own
 };
 
 /// The settings a run, an evaluation or a generation goes by: where model_name_or_path or
@@ -49,20 +51,28 @@ void adopt_quantization(Settings& settings, const ModelSource& model);
 /// Tokenised rows.
 struct DataSource {
   std::optional<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat;  ///< null where the model has none and none is named
+  std::string named_template;  ///< the text that chat_template names; empty: the folder's own
+  TokenRules rules;
   Dataset train;
   Dataset eval;      ///< empty when there is nothing to evaluate
   std::string name;  ///< for run names
   std::int64_t max_length = 0;
+  /// Valid as long as this is.
+  RowEncoder encoder() const { return {tokenizer ? &*tokenizer : nullptr, chat.get(), rules}; }
 };
 
-/// Reads and tokenises train_file and eval_file (or val_size rows of train_file's end). Without
-/// train_file: no rows, max_length alone.
+/// The tokenizer, template and rules that rows are read by; no rows yet.
+DataSource open_encoder(const Settings& settings, const ModelSource& model);
+
+/// Reads and tokenises train_file and eval_file (or val_size random rows of train_file).
+/// Without train_file: no rows, max_length alone.
 DataSource open_data(const Settings& settings, const ModelSource& model);
 
 /// The same without the tokenizer, whose memory is given back with all that reading took.
 DataSource open_rows(const Settings& settings, const ModelSource& model);
 
-/// The rules rows are tokenised by.
+/// The rules rows are tokenised by, but for the tokens that begin and end them.
 TokenRules token_rules(const Settings& settings, const ModelConfig& config);
 
 /// What the process may take; of a card's memory where the target has a card.

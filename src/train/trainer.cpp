@@ -50,6 +50,7 @@ Trainer::Trainer(Settings settings, Talk talk, StopAtOnce at_once)
                settings_.model.name_or_path);
   }
   data_ = open_rows(settings_, model_);
+  model_.chat_template = data_.named_template;
   folder_ = std::make_unique<RunFolder>(settings_, model_, data_.name, talk_);
   if (!folder_->resume_from().empty()) before_ = read_progression(folder_->resume_from());
   choose();

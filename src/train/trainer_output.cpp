@@ -55,6 +55,7 @@ void Trainer::print_header() const {
       "data: {} rows · {} tokens, {} trained · longest {} · {} cut at {} · {} dropped\n",
       group_digits(rows.rows), group_digits(rows.tokens), group_digits(rows.trained_tokens),
       rows.longest, rows.cut, data_.max_length, rows.dropped);
+  for (const std::string& remark : remarks_of(rows)) out << remark << "\n";
   if (settings_.data.packing) out << describe_packing(data_.train) << "\n";
   if (data_.eval.size() > 0) {
     out << fmt::format("evaluation: {} rows · {} tokens\n", group_digits(data_.eval.counts().rows),

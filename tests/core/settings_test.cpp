@@ -187,8 +187,8 @@ TEST(Settings, EffectiveYamlRoundTrips) {
     if (!row.field) continue;
     const Settings before = default_settings();
     std::string chosen;
-    for (const char* candidate :
-         {"7", "0.5", "0.25", "true", "false", "3MiB", "a b, c", "{power: 2.5, num_cycles: 3}"}) {
+    for (const char* candidate : {"7", "0.5", "0.25", "true", "false", "3MiB", "a b, c",
+                                  "{power: 2.5, num_cycles: 3}", "{text: body}"}) {
       Settings changed = before;
       if (row.field.choices.empty() && row.field.read(changed, RawValue::scalar(candidate)) &&
           row.field.print(changed) != row.field.print(before)) {

@@ -1,0 +1,13 @@
+# worker.py and the named templates of src/data/jinja as one C++ file.
+set(jinja_folder ${PROJECT_SOURCE_DIR}/src/data/jinja)
+file(GLOB jinja_templates CONFIGURE_DEPENDS ${jinja_folder}/templates/*.jinja)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${jinja_folder}/worker.py ${jinja_templates})
+file(READ ${jinja_folder}/worker.py SNUG_WORKER)
+set(SNUG_TEMPLATES "")
+foreach(path ${jinja_templates})
+  get_filename_component(name ${path} NAME_WE)
+  file(READ ${path} text)
+  string(APPEND SNUG_TEMPLATES "\n      {\"${name}\", R\"snugjinja(${text})snugjinja\"},")
+endforeach()
+configure_file(${jinja_folder}/worker_script.cpp.in ${PROJECT_BINARY_DIR}/jinja_embedded.cpp @ONLY)
+list(APPEND SNUG_SOURCES ${PROJECT_BINARY_DIR}/jinja_embedded.cpp)
