@@ -85,10 +85,14 @@ int run_plan(const Command& command, Console& console) {
   for (const std::string& note : model.notes) fmt::print(console.talk, "{}\n", note);
   const DataSource data = open_rows(command.settings, model);
   std::optional<Progression> before;
-  if (data.train.size() > 0) {
+  const RunSettings& run_settings = command.settings.run;
+  // Without a name for it, the run would choose a folder of its own.
+  if (data.train.size() > 0 && run_settings.output_dir) {
     const RunFolder folder(command.settings, model, data.name,
                            {console.talk, console.talk_terminal.descriptor});
     if (!folder.resume_from().empty()) before = read_progression(folder.resume_from());
+  } else if (!run_settings.resume.folder.empty()) {
+    before = read_progression(run_settings.resume.folder);
   }
   const RunRequest run = make_request(command.settings, model, data, before ? &*before : nullptr);
   std::string said;

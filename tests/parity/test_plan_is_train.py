@@ -114,6 +114,7 @@ def test_a_folder_that_holds_a_run_is_refused_by_both(tool, folder, tmp_path):
     words = [f"model={folder / 'model1'}", f"data={folder / 'short.jsonl'}", "max_steps=1", "save_strategy=no",
              f"output_dir={tmp_path / 'run'}"]
     assert run(tool, "train", words)[0] == 0
+    words[2] = "max_steps=2"
     (planned, _, plan_said), (trained, _, train_said) = run(tool, "plan", words), run(tool, "train", words)
     assert planned == trained == 1
     assert complaint(plan_said) == complaint(train_said)
