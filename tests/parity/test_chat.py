@@ -119,7 +119,7 @@ def test_a_template_that_rewrites_the_past_is_refused(tool, tmp_path, model):
     template.write_text("{% for m in messages %}{{ m.role }}:{% if loop.last %}<think></think>{% endif %}{{ m.content }}\n{% endfor %}")
     rows = write(tmp_path / "rows.jsonl", [ROWS[1]])
     done = inspect(tool, folder, rows, f"chat_template={template}")
-    assert done.returncode == 2 and "rows.jsonl:1" in done.stderr and "train_on=last" in done.stderr
+    assert done.returncode == 1 and "rows.jsonl:1" in done.stderr and "train_on=last" in done.stderr
     assert shown(tool, folder, rows, f"chat_template={template}", "train_on=last")["rows"] == 1
 
 
@@ -134,23 +134,23 @@ def test_templates_that_misbehave_are_named(text, said, tool, tmp_path, model):
     template = tmp_path / "bad.jinja"
     template.write_text(text)
     done = inspect(tool, model[0], write(tmp_path / "rows.jsonl", ROWS[:1]), f"chat_template={template}")
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 1, done.stderr
     assert said in done.stderr and "bad.jinja" in done.stderr
 
 
 def test_without_a_template_or_python_it_says_what_to_do(tool, tmp_path, model):
     rows = write(tmp_path / "rows.jsonl", ROWS[:1])
     done = inspect(tool, model[0], rows)
-    assert done.returncode == 2 and "chat_template=chatml" in done.stderr
+    assert done.returncode == 1 and "chat_template=chatml" in done.stderr
     done = inspect(tool, model[0], rows, "chat_template=chatml", SNUG_PYTHON="/nowhere/python3")
-    assert done.returncode == 2 and "/nowhere/python3" in done.stderr and "python3-jinja2" in done.stderr
+    assert done.returncode == 1 and "/nowhere/python3" in done.stderr and "python3-jinja2" in done.stderr
     assert shown(tool, model[0], rows, "chat_template=chatml")["rows"] == 1
 
 
 def test_bad_rows_are_skipped_and_counted(tool, tmp_path, model):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "good one"}\n{"text": 3}\n{"text": "b"\n{"input_ids": [1, 2]}\n{"text": "another"}\n')
-    assert inspect(tool, model[0], rows).returncode == 2
+    assert inspect(tool, model[0], rows).returncode == 1
     got = shown(tool, model[0], rows, "bad_rows=skip")
     assert (got["rows"], got["bad"]) == (2, 3)
     assert [reason.split(": ")[0] for reason in got["bad_rows"]] == [f"{rows}:{n}" for n in (2, 3, 4)]
