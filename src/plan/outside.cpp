@@ -21,8 +21,8 @@ constexpr std::int64_t kTensorEntry = 1536;
 constexpr std::int64_t kBlock = 16;
 /// A node of a map beyond its key and value.
 constexpr std::int64_t kMapNode = 48;
-/// Graphs of a program's size that passes hold at once while they make one.
-constexpr std::int64_t kGraphsAtOnce = 4;
+/// Graphs of a program's size that passes, and the candidates of the search, hold at once.
+constexpr std::int64_t kGraphsAtOnce = 8;
 /// Of a storage: its interval, its block and its places in the tree that addresses are found with.
 constexpr std::int64_t kStorageAtWork = 224;
 /// Bytes of a weight's elements that one thread converts at a time.

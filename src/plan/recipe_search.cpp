@@ -98,6 +98,7 @@ struct Judged {
   Settings settings;
   std::int64_t micro = 0;
   std::int64_t needed_bytes = 0;
+  std::int64_t playing_bytes = 0;  ///< of these, once there is an arena
   double seconds = 0;
   bool fits = false;
   int serial = 0;  ///< of the compilation
@@ -143,8 +144,11 @@ class RecipeSearch {
     // nothing does.
     Option smallest(request_, rows_, micros_.back());
     Judged least = plan(smallest.with_choice(request_.settings), micros_.back());
-    if (!least.fits) return least.needed_bytes < best.needed_bytes ? least : best;
-    room_ = request_.budget_bytes - (least.needed_bytes - smallest.bytes(0));
+    // More recomputing makes longer programs: less may fit where making their plan does not.
+    if (least.playing_bytes > request_.budget_bytes) {
+      return least.needed_bytes < best.needed_bytes ? least : best;
+    }
+    room_ = request_.budget_bytes - (least.playing_bytes - smallest.bytes(0));
     return search_choices(std::move(least), std::move(smallest));
   }
 
@@ -152,7 +156,13 @@ class RecipeSearch {
     last_.reset();
     last_ = compile_recipe(by_all_ ? request_ : longest_, settings, micro, kernels_,
                            by_all_ ? trace_ : nullptr);
-    return {settings, micro, last_->needed_bytes, last_->estimated_seconds, last_->fits, ++serial_};
+    return {.settings = settings,
+            .micro = micro,
+            .needed_bytes = last_->needed_bytes,
+            .playing_bytes = last_->plan.arena(Space::device).bytes + last_->outside.total(),
+            .seconds = last_->estimated_seconds,
+            .fits = last_->fits,
+            .serial = ++serial_};
   }
 
   /// What is recomputed is given: of the micro-batches that fit, the fastest.
@@ -207,7 +217,7 @@ class RecipeSearch {
 
   /// Bytes left for what the estimate counts, as the plan of the option's present choice shows.
   std::int64_t room_after(const Judged& recipe, Option& option) const {
-    return request_.budget_bytes - (recipe.needed_bytes - option.bytes(option.choice()));
+    return request_.budget_bytes - (recipe.playing_bytes - option.bytes(option.choice()));
   }
 
   /// One more look: the plan may have left room for keeping more.
