@@ -49,21 +49,24 @@ def configuration(folder, seed):
         if choose.random() < chance:
             words.extend(choose.choice(alternatives).split())
 
-    maybe(0.5, f"eval_file={folder / 'long.jsonl'}", f"eval_file={folder / 'short.jsonl'}", "val_size=3", "val_size=24")
+    maybe(0.5, f"eval_file={folder / 'long.jsonl'}", f"eval_file={folder / 'short.jsonl'}", "val_size=3")
+    maybe(0.04, "val_size=24")
     maybe(0.4, "eval_strategy=steps eval_steps=1", "eval_strategy=epoch", "eval_strategy=no")
     maybe(0.8, *(f"bucket_count={n}" for n in (1, 2, 3, 8)))
     maybe(0.8, *(f"global_batch_size={n}" for n in (2, 4, 8)))
-    maybe(0.3, "per_device_train_batch_size=2", "per_device_train_batch_size=3")
+    maybe(0.3, "per_device_train_batch_size=2", "per_device_train_batch_size=1")
+    maybe(0.04, "per_device_train_batch_size=3")
     maybe(0.5, "activation_checkpointing=true", "activation_checkpointing=false", "activation_checkpointing=every:2",
           "activation_checkpointing=200KB", "activation_checkpointing=auto")
-    maybe(0.9, *(f"device_memory={n}MiB" for n in (24, 30, 36, 44, 60, 100, 1000)))
+    maybe(0.9, *(f"device_memory={n}MiB" for n in (5, 18, 19, 21, 24, 30, 60, 1000)))
     maybe(0.3, "mlp_chunks=2", "loss_chunk_bytes=16KB", "packing=true max_length=128")
     maybe(0.3, "bf16=false", "fp16=true bf16=false", "master_weights=none max_grad_norm=0")
     maybe(0.3, "optim=adamw_8bit", "optim=adafactor", "optim=sgd", "optim=lion_32bit")
-    maybe(0.2, "update_in_backward=true max_grad_norm=0", "update_in_backward=true")
+    maybe(0.2, "update_in_backward=true max_grad_norm=0", "update_in_backward=true max_grad_norm=0 optim=adafactor",
+          "update_in_backward=true")
     maybe(0.4, "finetuning_type=lora", "finetuning_type=lora load_in_4bit=true",
           "finetuning_type=lora load_in_4bit=true bnb_4bit_quant_type=fp4", "finetuning_type=lora load_in_8bit=true")
-    maybe(0.15, "lr_scheduler_type=cosine_with_min_lr", "lr_scheduler_type=warmup_stable_decay")
+    maybe(0.05, "lr_scheduler_type=cosine_with_min_lr", "lr_scheduler_type=warmup_stable_decay")
     return words
 
 
