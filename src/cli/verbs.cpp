@@ -8,7 +8,7 @@
 
 #include "cli/help.h"
 #include "core/error.h"
-#include "data/rows.h"
+#include "data/data_files.h"
 #include "io/model_files.h"
 #include "train/run_setup.h"
 

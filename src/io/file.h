@@ -60,6 +60,7 @@ class OutputFile {
   std::int64_t expected_bytes_;
   int handle_ = -1;
   BlockHasher hasher_;
+  std::int64_t dirty_ = 0;  ///< bytes since the last were sent to the disk
 };
 
 /// A whole file as text. UserError when it cannot be read or is larger than `most_bytes`.

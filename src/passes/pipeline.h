@@ -13,10 +13,10 @@ namespace snug {
 
 /// The shapes a training run needs programs for.
 struct StepRequest {
-  std::int64_t rows = 1;                         ///< sequences of a micro-batch
-  std::vector<std::int64_t> lengths;             ///< of training's buckets, ascending
-  bool accumulate = false;                       ///< steps may have more than one micro-batch
-  std::vector<std::int64_t> evaluation_lengths;  ///< of evaluation's buckets, ascending
+  std::int64_t rows = 1;                              ///< sequences of a micro-batch
+  std::vector<std::int64_t> lengths;                  ///< of training's buckets, ascending
+  bool accumulate = false;                            ///< steps may have more than one micro-batch
+  std::vector<std::int64_t> evaluation_lengths = {};  ///< of evaluation's buckets, ascending
   std::int64_t rope_positions = 1;
 };
 

@@ -19,11 +19,12 @@ struct RecipeRequest {
   ModelConfig config;
   Settings settings;
   std::vector<std::int64_t> lengths;  ///< of training's buckets, ascending; none: evaluation alone
-  std::vector<std::int64_t> evaluation_lengths;  ///< of evaluation's buckets; none: no evaluation
+  std::vector<std::int64_t> evaluation_lengths =
+      {};  ///< of evaluation's buckets; none: no evaluation
   std::int64_t rope_positions = 1;
   Target target;
   std::int64_t budget_bytes = 0;  ///< of the whole process; of a card's memory where there is one
-  RunBytes run;                   ///< what of the process is known already
+  RunBytes run = {};              ///< what of the process is known already
 };
 
 /// A compiled and planned way to run it.

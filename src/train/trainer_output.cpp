@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <set>
 
 #include "core/settings_load.h"
@@ -160,7 +161,7 @@ void Trainer::print_end(const TrainResult& result) const {
   }
   if (result.signal == 0) {
     out << fmt::format("model: {}\n", folder);
-    if (data_.tokenizer) {
+    if (std::filesystem::exists(result.output_dir / "tokenizer.json")) {
       out << fmt::format("  {} prompt=\"Once upon a time\"\n",
                          command_on(folder, "generate", settings_, {}));
     }

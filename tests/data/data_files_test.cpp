@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -63,7 +64,7 @@ class DataFiles : public testing::Test {
     }
     return "no error";
   }
-  fs::path folder_ = fs::path(testing::TempDir()) / "snug_data_files";
+  fs::path folder_ = fs::path(testing::TempDir()) / fmt::format("snug_data_files_{}", ::getpid());
 };
 
 TEST_F(DataFiles, PackedFilesOfSeveralParts) {

@@ -159,7 +159,7 @@ def run_setup(snug, setup, folder, in_group=False):
     if setup.evaluate:
         words += ["val_size=16", "eval_strategy=steps", "eval_steps=2"]
     most = plan(snug, [*words, "device_memory=1TiB"])["needed_bytes"]
-    least = plan(snug, [*words, "device_memory=1"])["needed_bytes"]
+    least = plan(snug, [*words, "device_memory=1MiB"])["needed_bytes"]
     budget = int(least + setup.room * max(0, most - least))
     planned = plan(snug, [*words, f"device_memory={budget}"])
     if not planned["fits"]:

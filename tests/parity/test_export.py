@@ -259,7 +259,7 @@ def test_refusals(tool, tmp_path, model):
     out = tmp_path / "out"
     gguf_file = "export_format=gguf"
     assert "export_format=gguf" in refusal(tool, model, out, "export_dtype=q8_0")
-    assert "not empty" in refusal(tool, model, model)
+    assert "is the model's own folder" in refusal(tool, model, model)
     assert "shape without weights" in refusal(tool, "shape:smollm2-135m", out)
     assert "export_dtype" in refusal(tool, model, out, "export_dtype=q4_0")
     assert "max_shard_size" in refusal(tool, model, out, "export_size=5")
@@ -274,8 +274,11 @@ def test_refusals(tool, tmp_path, model):
     (model / "config.json").write_text(config)
     (model / "tokenizer.json").unlink()
     assert "no tokenizer.json" in refusal(tool, model, tmp_path / "a", gguf_file)
+    base = tmp_path / "base"
+    shutil.copytree(model, base)
     (model / "config.json").unlink()
-    (model / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "base", "r": 4, "target_modules": ["q_proj"]}')
+    (model / "adapter_config.json").write_text(json.dumps(
+        {"peft_type": "LORA", "base_model_name_or_path": str(base), "r": 4, "target_modules": ["q_proj"]}))
     assert "snug merge" in refusal(tool, model, tmp_path / "a")
     assert not (tmp_path / "a").exists()
 

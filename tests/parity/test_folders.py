@@ -21,7 +21,7 @@ CONFIG = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_siz
 SETTINGS = ["init=random", "append_eos=false", "threads=1", "max_steps=4", "save_steps=2", "learning_rate=1e-3",
             "lr_scheduler_type=constant", "warmup_steps=0", "global_batch_size=2", "per_device_train_batch_size=2",
             "device_memory=200MiB", "activation_checkpointing=false"]
-ENDLESS = ["max_steps=100000000", "save_steps=100000000", "save_interval=none"]
+ENDLESS = ["max_steps=100000000", "logging_steps=1000000", "save_steps=100000000", "save_interval=none"]
 
 
 @pytest.fixture(scope="module")

@@ -190,10 +190,11 @@ def test_what_follows_a_run_finds_its_base(tool, step_tool, tmp_path, plain, row
     common = ["append_eos=false", "bf16=false", "threads=2", "lr=1e-2", "lr_scheduler_type=constant",
               f"per_device_train_batch_size={len(rows)}", "save_strategy=no"]
     done = snug(tool, "train", f"model={plain('llama')}", f"data={file}", f"output_dir={tmp_path / 'run'}", "max_steps=4",
-                "finetuning_type=lora", "lora_r=4", *settings, *common)
+                "finetuning_type=lora", "lora_r=4", f"eval_file={file}", *settings, *common)
     said = done.stdout + done.stderr
     assert ("nf4 base, double quantised" if name == "nf4-double" else "int8 base") in said
-    assert f"snug generate model={tmp_path / 'run'} {' '.join(settings)}" in said
+    to_evaluate = next(line for line in said.splitlines() if line.startswith(f"  snug eval model_name_or_path={tmp_path / 'run'} "))
+    assert set(settings) < set(to_evaluate.split())
 
     on_codes = evaluate(tool, tmp_path / "run", file, *settings)
     on_weights = evaluate(tool, tmp_path / "run", file)

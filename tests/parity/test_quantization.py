@@ -216,7 +216,7 @@ def test_a_limit_below_what_is_possible_names_the_tightest(tool, plain_folder, t
 
 def test_plan_and_log_name_the_base(tool, plain_folder):
     words = [tool("snug"), "plan", f"model={plain_folder}", "adapter=qlora", "bnb_4bit_use_double_quant=true",
-             "max_length=64", "global_batch_size=1"]
+             "max_length=64", "global_batch_size=1", "details=true"]
     shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert "LoRA r 16, nf4 base, double quantised, bf16" in shown
     assert re.search(r"nf4 base: saves [\d.]+ [KM]iB", shown)

@@ -27,13 +27,17 @@ Settings settings_of(std::vector<Assignment> words) {
   return make_settings(words);
 }
 
-Graph step_of(const Settings& settings, bool tied) {
+/// The step of a small model: a whole one in one program.
+StepModule module_of(const Settings& settings, bool tied) {
   ModelConfig config = shape_config("tiny");
   config.num_hidden_layers = 3;
   config.sliding_window.resize(3);
   config.tie_word_embeddings = tied;
-  const StepModule module =
-      compile_step(config, {.rows = 1, .lengths = {32}, .rope_positions = 32}, settings, nullptr);
+  return compile_step(config, {.rows = 1, .lengths = {32}, .rope_positions = 32}, settings,
+                      nullptr);
+}
+
+const Graph& step_of(const StepModule& module) {
   const auto program = static_cast<std::size_t>(module.script.buckets.front().whole_step);
   return module.programs[program].graph;
 }
@@ -42,7 +46,8 @@ bool is_update(const Node& node) { return op_def(node.op).update_states >= 0; }
 
 TEST(UpdateInBackward, EveryUpdateFollowsTheLastUseOfItsWeightAndGradient) {
   for (const bool tied : {false, true}) {
-    const Graph graph = step_of(settings_of({}), tied);
+    const StepModule module = module_of(settings_of({}), tied);
+    const Graph& graph = step_of(module);
     std::size_t updates = 0;
     for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
       if (!is_update(graph.nodes[n])) continue;
@@ -63,14 +68,15 @@ TEST(UpdateInBackward, EveryUpdateFollowsTheLastUseOfItsWeightAndGradient) {
         EXPECT_EQ(graph.nodes[k].phase, Phase::update) << op_def(graph.nodes[k].op).name;
       }
     }
-    const auto trainable = std::count_if(graph.parameters.begin(), graph.parameters.end(),
+    const auto trainable = std::count_if(module.parameters.begin(), module.parameters.end(),
                                          [](const Parameter& p) { return p.trainable; });
     EXPECT_EQ(updates, static_cast<std::size_t>(trainable));
   }
 }
 
 TEST(UpdateInBackward, NoGradientOutlivesItsLayer) {
-  const Graph graph = step_of(settings_of({}), false);
+  const StepModule module = module_of(settings_of({}), false);
+  const Graph& graph = step_of(module);
   const Liveness live = analyse_liveness(graph);
   for (const StorageInterval& interval : live.intervals) {
     const Value& value = graph.value(interval.root);
@@ -83,7 +89,8 @@ TEST(UpdateInBackward, NoGradientOutlivesItsLayer) {
 }
 
 TEST(UpdateInBackward, EachUpdateIsGuardedByItsOwnGradient) {
-  const Graph graph = step_of(settings_of({}), false);
+  const StepModule module = module_of(settings_of({}), false);
+  const Graph& graph = step_of(module);
   const auto producers = graph.producers();
   for (const Node& node : graph.nodes) {
     if (!is_update(node)) continue;

@@ -207,7 +207,7 @@ TEST(Generator, NamesTheRoomWhereTheModelHasNoMorePositions) {
 
 TEST(Generator, RefusesAPlanBeyondTheBudget) {
   EXPECT_THROW(Generator(tiny(), {.prompt_tokens = 8, .new_tokens = 8},
-                         settings_of({{"device", "reference"}, {"device_memory", "100kB"}})),
+                         settings_of({{"device", "reference"}, {"device_memory", "1MiB"}})),
                DoesNotFit);
 }
 
