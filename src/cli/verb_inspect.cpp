@@ -90,7 +90,7 @@ std::string marked(const ShownRow& row, bool color) {
 /// The first rows, as many as are to be shown.
 std::vector<ShownRow> first_rows(const Settings& settings, const RowEncoder& encoder) {
   std::vector<ShownRow> shown;
-  struct Enough {};
+  struct Enough : std::exception {};
   const auto show = [&](DataRow&& row) {
     if (static_cast<std::int64_t>(shown.size()) >= settings.inspect.rows) throw Enough{};
     shown.push_back(show_row(row, encoder));
@@ -99,7 +99,8 @@ std::vector<ShownRow> first_rows(const Settings& settings, const RowEncoder& enc
   if (settings.data.bad_rows == BadRows::skip) bad = [](const std::string&) {};
   try {
     read_rows(settings.data.train_files, settings.data, show, bad);
-  } catch (const Enough&) {  // the rest of the files is not read
+  } catch (const Enough&) {
+    return shown;  // the rest of the files is not read
   }
   return shown;
 }

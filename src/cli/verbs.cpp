@@ -32,7 +32,7 @@ constexpr std::array<std::string_view, 16> kMainKeys = {
 
 std::vector<std::string_view> plan_keys() {
   std::vector<std::string_view> keys(kMainKeys.begin(), kMainKeys.end());
-  keys.push_back("details");
+  keys.emplace_back("details");
   return keys;
 }
 

@@ -296,8 +296,8 @@ void append(const Peers& peers, std::vector<Row>& rows) {
 
 std::vector<Row> peers_rows() {
   std::vector<Row> rows;
-  for (auto part : {data_peers(), model_peers(), adapter_peers(), schedule_peers(), kind_peers(),
-                    talk_peers()}) {
+  for (const auto& part : {data_peers(), model_peers(), adapter_peers(), schedule_peers(),
+                           kind_peers(), talk_peers()}) {
     for (const Peers& peers : part) append(peers, rows);
   }
   return rows;

@@ -118,7 +118,8 @@ std::int64_t file_bytes(const StepModule& module, const Target& target, const Ru
     if (parameter.storage.front().format == "plain") continue;
     // A scale in fp32 for each block of 64 before scales are quantised; drawn weights as a whole.
     std::int64_t held = parameter.type.shape.elements() / 16 + target.threads * kConverted;
-    if (parameter.type.shape.rank() == 2) held += target.threads * 8 * parameter.type.shape[1];
+    if (parameter.type.shape.rank() == 2)
+      held += std::int64_t{8} * target.threads * parameter.type.shape[1];
     if (run.fills_weights) held += parameter.type.bytes();
     quantised = std::max(quantised, held);
   }

@@ -298,9 +298,14 @@ class Search {
   }
 
   void promote_those_above_bound() {
-    std::stable_partition(items_.begin(), items_.end(), [&](const Item& item) {
+    const auto above = [&](const Item& item) {
       return offsets_[static_cast<std::size_t>(item.index)] + item.bytes > enough_;
-    });
+    };
+    std::vector<Item> reordered;
+    reordered.reserve(items_.size());
+    std::copy_if(items_.begin(), items_.end(), std::back_inserter(reordered), above);
+    std::remove_copy_if(items_.begin(), items_.end(), std::back_inserter(reordered), above);
+    items_.swap(reordered);
   }
 
   void place_in_order(const Order& order) {

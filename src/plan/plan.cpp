@@ -178,8 +178,9 @@ class Planner {
       const Movable movable = movable_of(p, space);
       by_need.emplace_back(most_alive(movable.blocks, {alignment, fixed}), p);
     }
-    std::stable_sort(by_need.begin(), by_need.end(),
-                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::sort(by_need.begin(), by_need.end(), [](const auto& a, const auto& b) {
+      return a.first != b.first ? a.first > b.first : a.second < b.second;
+    });
     arena.order = shared.order;
     arena.bytes = shared.peak;
     arena.lower_bound = shared.lower_bound;

@@ -1,5 +1,6 @@
 // The search behind choose_recipe.
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <optional>
 
@@ -195,12 +196,15 @@ class RecipeSearch {
   /// Both are open: from the estimates, the fastest first, until a plan fits.
   Judged search_choices(Judged least, Option smallest) {
     std::vector<Option> options;
-    for (const std::int64_t micro : micros_) {
-      Option option =
-          micro == smallest.micro() ? std::move(smallest) : Option(request_, rows_, micro);
-      if (!option.choose(room_)) continue;
+    const auto enough = [&](Option option) {
+      if (!option.choose(room_)) return false;
       options.push_back(std::move(option));
-      if (options.back().keeps_all()) break;  // a smaller micro-batch would spare nothing
+      return options.back().keeps_all();  // a smaller micro-batch would spare nothing
+    };
+    // The last of the micro-batches is that of `smallest`.
+    if (std::none_of(micros_.begin(), std::prev(micros_.end()),
+                     [&](std::int64_t micro) { return enough(Option(request_, rows_, micro)); })) {
+      enough(std::move(smallest));
     }
     for (int attempts = 0; !options.empty() && attempts < kAttempts * 2; ++attempts) {
       const auto fastest = std::min_element(

@@ -155,7 +155,7 @@ def run_setup(snug, setup, folder, in_group=False):
     model = folder / "model"
     write_model(setup, model)
     words = [f"model={model}", f"data={model / 'rows.jsonl'}", "init=random", f"bucket_count={setup.buckets}",
-             "global_batch_size=8", "threads=2", *setup.settings]
+             "global_batch_size=8", "threads=2", "max_steps=4", "save_steps=2", "logging_steps=1", *setup.settings]
     if setup.evaluate:
         words += ["val_size=16", "eval_strategy=steps", "eval_steps=2"]
     most = plan(snug, [*words, "device_memory=1TiB"])["needed_bytes"]
@@ -165,7 +165,7 @@ def run_setup(snug, setup, folder, in_group=False):
     if not planned["fits"]:
         budget = planned["needed_bytes"]
         planned = plan(snug, [*words, f"device_memory={budget}"])
-    words += [f"device_memory={budget}", "max_steps=4", "save_steps=2", "logging_steps=1"]
+    words += [f"device_memory={budget}"]
     limit = budget if in_group else None
     first = folder / "first"
     runs = [watch([snug, "train", "--json", *words, f"output_dir={first}"], limit)]

@@ -3,8 +3,10 @@
 
 #include <sys/types.h>
 
+#include <exception>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace snug {
 
@@ -37,8 +39,10 @@ class WorkerProcess {
 };
 
 /// Why a helper is of no use.
-struct WorkerFailure {
+struct WorkerFailure : std::exception {
   enum class Kind { interpreter, template_text, ended, too_slow };
+  WorkerFailure(Kind what_kind, std::string why) : kind(what_kind), reason(std::move(why)) {}
+  const char* what() const noexcept override { return reason.c_str(); }
   Kind kind;
   std::string reason;
 };
