@@ -123,15 +123,26 @@ RunRequest make_request(const Settings& settings, const ModelSource& model, cons
   return run;
 }
 
+namespace {
+
+/// The recipe that fits, if there is one.
+std::optional<Recipe> fitting_recipe(const RecipeRequest& request, const KernelSource& kernels) {
+  try {
+    Recipe recipe = choose_recipe(request, kernels, nullptr);
+    if (recipe.fits) return recipe;
+  } catch (const UserError&) {
+    return std::nullopt;  // a limit that other rows do not keep
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
 Recipe make_recipe(const RunRequest& request, const ModelSource& model, std::string* said) {
   Recipe recipe = in_other_heap([&] {
     RecipeRequest asked = request.recipe;
     if (request.otherwise) {
-      try {
-        Recipe kept = choose_recipe(asked, *request.kernels, nullptr);
-        if (kept.fits) return kept;
-      } catch (const UserError&) {  // a limit that other rows do not keep; nobody asked for it
-      }
+      if (auto kept = fitting_recipe(asked, *request.kernels)) return std::move(*kept);
       asked.settings = *request.otherwise;
       if (said != nullptr) *said = request.otherwise_said;
     }
