@@ -161,6 +161,7 @@ TrainResult Trainer::run() {
   result_.absent_lengths = played.absent_lengths;
   if (!recipe_->plan.target.card.present()) result_.needed_bytes = recipe_->needed_bytes;
   result_.peak_rss_bytes = peak_resident_bytes();
+  result_.held_bytes = anonymous_bytes();
   print_end(result_);
   return result_;
 }

@@ -40,7 +40,8 @@ struct TrainResult {
   std::vector<std::int64_t> absent_lengths;
   /// What the process was planned to need, the arena included; 0 where the arena is a card's.
   std::int64_t needed_bytes = 0;
-  std::int64_t peak_rss_bytes = 0;
+  std::int64_t peak_rss_bytes = 0;  ///< with what it maps of files
+  std::int64_t held_bytes = 0;      ///< what needed_bytes bounds, at the end
   std::filesystem::path output_dir;
   int signal = 0;  ///< that stopped it; else 0
   double tokens_per_second() const {

@@ -38,9 +38,9 @@ std::string describe_memory(const TrainResult& result) {
   const std::string planned = result.needed_bytes == 0
                                   ? std::string()
                                   : fmt::format("{} planned, ", binary_bytes(result.needed_bytes));
-  return fmt::format("arena {} planned, {} used · process {}{} at most",
+  return fmt::format("arena {} planned, {} used · process {}{} used",
                      binary_bytes(result.planned_peak_bytes), binary_bytes(result.used_peak_bytes),
-                     planned, binary_bytes(result.peak_rss_bytes));
+                     planned, binary_bytes(result.held_bytes));
 }
 
 void Trainer::print_header() const {
