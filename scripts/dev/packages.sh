@@ -18,7 +18,7 @@ libutf8proc-dev header utf8proc.h
 libxxhash-dev header xxhash.h
 zlib1g-dev header zlib.h
 libzstd-dev header zstd.h
-python3-jinja2 module jinja2
+python3-jinja2 anymodule jinja2
 TABLE
       ;;
     test) cat <<'TABLE'
@@ -60,6 +60,8 @@ has_package() {
     tool) command -v "$2" >/dev/null && version_at_least "$(tool_version "$2")" "$3" ;;
     header) has_header "$2" ;;
     module) python3 -c "import $2" 2>/dev/null ;;
+    # Of any python3 that snug looks at: a package's module is the system's, which may not be the first on the PATH.
+    anymodule) python3 -c "import $2" 2>/dev/null || /usr/bin/python3 -c "import $2" 2>/dev/null ;;
     pyheader) python3 -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], sys.argv[1])))' "$2" 2>/dev/null ;;
     file) [ -e "$2" ] ;;
